@@ -1,0 +1,266 @@
+//! What operators ask the broker: requests to [`ClientId::HUB`], each method with one type of
+//! arguments and one of answer, both CBOR maps with text keys.
+//!
+//! Lists come in pages: `after` is the key of the last entry of the page before. An answer may have
+//! more fields in a newer minor version; readers pass over what they do not know.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ClientId;
+
+/// The broker as a whole. No arguments; answers with [`HubView`].
+pub const STATUS: &str = "status";
+/// The clients. Arguments [`Page`]; answers with [`Clients`].
+pub const CLIENTS: &str = "clients";
+/// One client. Arguments [`Named`]; answers with [`ClientView`].
+pub const CLIENT: &str = "client";
+/// The channels. Arguments [`Page`]; answers with [`Channels`].
+pub const CHANNELS: &str = "channels";
+/// One channel. Arguments [`Named`]; answers with [`ChannelView`].
+pub const CHANNEL: &str = "channel";
+/// Ends a client's session. Arguments [`Named`]; answers with the [`ClientView`] it had.
+pub const KICK: &str = "kick";
+/// Stops the broker. No arguments; answers with the [`HubView`] it had.
+pub const STOP: &str = "stop";
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Page {
+    /// The key of the last entry of the page before: a client id in decimal, or a channel name.
+    pub after: Option<String>,
+    /// How many entries at most; the broker gives at most 1,000.
+    pub limit: Option<u32>,
+}
+
+/// A client by name or id in decimal, or a channel by name.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}
+
+/// A page of clients, by ascending id.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Clients {
+    /// The clients.
+    pub clients: Vec<ClientView>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// A page of channels, by name.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Channels {
+    /// The channels.
+    pub channels: Vec<ChannelSummary>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// The broker as a whole.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HubView {
+    /// The broker's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens.
+    pub endpoint: String,
+    /// This life of its state, in hexadecimal.
+    pub epoch: String,
+    /// How long it has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// Sessions with a connection.
+    pub connected: u64,
+    /// Sessions that wait for their client to come back.
+    pub parked: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Messages from clients since the start.
+    pub messages_in: u64,
+    /// Messages queued for clients since the start; a broadcast to three counts three.
+    pub messages_out: u64,
+    /// Messages that were dropped and told as gaps.
+    pub messages_lost: u64,
+    /// Bytes that wait in outboxes now.
+    pub queued_bytes: u64,
+    /// Bytes of retained values now.
+    pub retained_bytes: u64,
+    /// What may wait and be retained in the whole hub, in bytes.
+    pub memory_limit_bytes: u64,
+    /// Connections that were turned away or closed for cause since the start.
+    pub connections_refused: u64,
+    /// Log lines that were dropped because the log could not keep up.
+    pub log_lines_lost: u64,
+}
+
+/// One client: a session, with or without a connection.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ClientView {
+    /// The session.
+    pub id: ClientId,
+    /// The name.
+    pub name: String,
+    /// `online` or `away`.
+    pub state: String,
+    /// The process, if the system tells.
+    pub pid: Option<u32>,
+    /// The program's file, if the system tells. For display only.
+    pub executable: Option<String>,
+    /// The user: a number on Unix, a SID on Windows.
+    pub user: String,
+    /// How long the session exists, in milliseconds.
+    pub age_ms: u64,
+    /// How long it has been away, in milliseconds.
+    pub away_ms: Option<u64>,
+    /// The channels it is in, by name.
+    pub channels: Vec<String>,
+    /// How many subscriptions it holds.
+    pub subscriptions: u64,
+    /// Messages from it.
+    pub messages_in: u64,
+    /// Their bytes on the wire.
+    pub bytes_in: u64,
+    /// Messages queued for it.
+    pub messages_out: u64,
+    /// Their bytes on the wire.
+    pub bytes_out: u64,
+    /// Messages that wait in its outbox or are not yet confirmed.
+    pub queued_messages: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Messages that were dropped for it and told as gaps.
+    pub messages_lost: u64,
+    /// Messages of it that were refused.
+    pub refused: u64,
+    /// The last refusal, in one word.
+    pub last_refusal: Option<String>,
+}
+
+/// One channel in a list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChannelSummary {
+    /// The name.
+    pub name: String,
+    /// How many members it has.
+    pub members: u64,
+    /// How many subscriptions its members hold.
+    pub subscriptions: u64,
+    /// Its offset: how many messages it has carried.
+    pub offset: u64,
+    /// How many topics have a retained value.
+    pub retained: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
+}
+
+/// One channel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ChannelView {
+    /// The numbers.
+    pub summary: ChannelSummary,
+    /// The members, by ascending id.
+    pub members: Vec<MemberView>,
+    /// The topics that have a retained value, by name.
+    pub retained: Vec<RetainedView>,
+}
+
+/// One member of a channel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MemberView {
+    /// The session.
+    pub id: ClientId,
+    /// The name.
+    pub name: String,
+    /// `online` or `away`.
+    pub state: String,
+    /// Whether it is left out of presence.
+    pub hidden: bool,
+    /// Its topic filters.
+    pub filters: Vec<String>,
+    /// Its presence state, as the CBOR it set.
+    #[serde(with = "as_bytes")]
+    pub presence: Vec<u8>,
+}
+
+/// One retained value.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RetainedView {
+    /// The topic.
+    pub topic: String,
+    /// Its payload's size in bytes.
+    pub bytes: u64,
+    /// The content type as a number.
+    pub content: u16,
+    /// Who published it, by name.
+    pub sender: String,
+    /// Its channel offset.
+    pub offset: u64,
+}
+
+/// Encodes arguments or an answer.
+///
+/// # Panics
+/// The value's own `Serialize` fails; that of the types of this module never does.
+pub fn encode(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).expect("plain data can be written to memory");
+    bytes
+}
+
+/// Decodes arguments or an answer.
+///
+/// # Errors
+/// The bytes are not what the method takes or gives, or more than that; the text says what is wrong.
+pub fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
+    let value = ciborium::from_reader(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.is_empty() {
+        Ok(value)
+    } else {
+        Err("bytes after the CBOR item".to_owned())
+    }
+}
+
+/// A byte vector as a CBOR byte string, which serde alone would make an array of numbers.
+mod as_bytes {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a byte string")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_one_item_and_nothing_more() {
+        let page = Page {
+            after: None,
+            limit: Some(10),
+        };
+        let mut bytes = encode(&page);
+        assert_eq!(decode(&bytes), Ok(page));
+        bytes.push(0);
+        assert!(decode::<Page>(&bytes).is_err());
+        assert!(decode::<Page>(&[]).is_err());
+    }
+}
