@@ -1,0 +1,85 @@
+//! `localhub channels`.
+
+use localhub_client::admin::ChannelSummary;
+
+use super::Globals;
+use super::clients::tell_left_out;
+use super::shared::exit::{Exit, note};
+use super::shared::output::Output;
+use super::shared::table::{Column, Table};
+use super::shared::units::{bytes, short};
+use super::shared::{block_on, link};
+
+/// List the channels: members, messages, retained values
+#[derive(clap::Args, Debug)]
+#[command(before_help = "Examples:\n  localhub channels\n  localhub channels --json | jq -r .name")]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_: Args, globals: &Globals) -> anyhow::Result<Exit> {
+    block_on(async {
+        let client = globals.connect().await?;
+        let channels = link::channels(&client).await?;
+        link::close(client).await;
+        let mut out = Output::new(globals.json);
+        if out.is_json() {
+            for channel in &channels {
+                out.object(channel)?;
+            }
+        } else if channels.is_empty() {
+            note("there are no channels");
+        } else {
+            let table = table(&channels);
+            let (fitted, left_out) = table.fitted(out.columns());
+            out.line(fitted)?;
+            out.flush()?;
+            tell_left_out(&left_out);
+        }
+        out.flush()?;
+        Ok(Exit::Done)
+    })
+}
+
+fn table(channels: &[ChannelSummary]) -> Table {
+    let mut table = Table::new([
+        Column::text("CHANNEL").cut_to(12),
+        Column::number("MEMBERS"),
+        Column::number("FILTERS").spare(1),
+        Column::number("MESSAGES"),
+        Column::number("RETAINED"),
+        Column::number("BYTES").spare(2),
+    ]);
+    for channel in channels {
+        table.row([
+            channel.name.clone(),
+            short(channel.members),
+            short(channel.subscriptions),
+            short(channel.offset),
+            short(channel.retained),
+            bytes(channel.retained_bytes),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_shows_what_is_in_the_channels() {
+        let channel = |name: &str, offset| ChannelSummary {
+            name: name.into(),
+            members: 3,
+            subscriptions: 4,
+            offset,
+            retained: 2,
+            retained_bytes: 31,
+        };
+        let expected = "\
+CHANNEL      MEMBERS  FILTERS  MESSAGES  RETAINED  BYTES
+build/web-1        3        4       12k         2   31 B
+kiosk              3        4         0         2   31 B";
+        let table = table(&[channel("build/web-1", 12_345), channel("kiosk", 0)]);
+        assert_eq!(table.fitted(Some(80)).0.to_string(), expected);
+    }
+}

@@ -1,0 +1,138 @@
+//! `localhub client`.
+
+use localhub_client::admin::{self, ClientView};
+
+use super::Globals;
+use super::shared::exit::Exit;
+use super::shared::output::Output;
+use super::shared::units::{bytes, count, duration, full};
+use super::shared::{block_on, link};
+
+use localhub::logging::escaped;
+
+/// Show one client in full
+#[derive(clap::Args, Debug)]
+#[command(before_help = "Examples:\n  localhub client kiosk-ui\n  localhub client 17 --json")]
+pub(crate) struct Args {
+    /// Its name or id
+    #[arg(value_name = "NAME|ID")]
+    client: String,
+}
+
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+    block_on(async {
+        let client = globals.connect().await?;
+        let view = link::client_named(&client, admin::CLIENT, &args.client).await?;
+        link::close(client).await;
+        let mut out = Output::new(globals.json);
+        if out.is_json() {
+            out.object(&view)?;
+        } else {
+            out.line(text(&view))?;
+        }
+        out.flush()?;
+        Ok(Exit::Done)
+    })
+}
+
+fn text(client: &ClientView) -> String {
+    let mut lines = vec![
+        format!("{}, id {}", client.name, client.id),
+        match client.away_ms {
+            Some(away_ms) => format!("state     {} for {}", client.state, duration(away_ms)),
+            None => format!("state     {}", client.state),
+        },
+        format!("since     {} ago", duration(client.age_ms)),
+        match client.pid {
+            Some(pid) => format!("process   {pid}"),
+            None => "process   unknown".into(),
+        },
+        format!(
+            "program   {}",
+            client.executable.as_deref().unwrap_or("unknown")
+        ),
+        format!("user      {}", client.user),
+        format!(
+            "channels  {}",
+            if client.channels.is_empty() {
+                "none".into()
+            } else {
+                client.channels.join(", ")
+            }
+        ),
+        format!("filters   {}", full(client.subscriptions)),
+        format!(
+            "sent      {}, {}",
+            count(client.messages_in, "message"),
+            bytes(client.bytes_in)
+        ),
+        format!(
+            "received  {}, {}",
+            count(client.messages_out, "message"),
+            bytes(client.bytes_out)
+        ),
+        format!(
+            "waiting   {}, {}",
+            count(client.queued_messages, "message"),
+            bytes(client.queued_bytes)
+        ),
+        format!("lost      {}", count(client.messages_lost, "message")),
+    ];
+    lines.push(match &client.last_refusal {
+        Some(refusal) => {
+            format!(
+                "refused   {}, the last one {refusal}",
+                count(client.refused, "message")
+            )
+        }
+        None => format!("refused   {}", count(client.refused, "message")),
+    });
+    lines
+        .iter()
+        .map(|line| escaped(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clients::tests::some_client;
+    use super::*;
+
+    #[test]
+    fn a_client_is_shown_in_full() {
+        let expected = "\
+kiosk-ui, id 3
+state     online
+since     2 h 5 min ago
+process   4711
+program   /opt/kiosk/flutter-kiosk
+user      uid 1000
+channels  kiosk, ops
+filters   3
+sent      1,204 messages, 303 KiB
+received  48,160 messages, 8.6 MiB
+waiting   2 messages, 230 B
+lost      0 messages
+refused   0 messages";
+        assert_eq!(text(&some_client()), expected);
+    }
+
+    #[test]
+    fn what_a_client_says_cannot_change_the_screen() {
+        let client = ClientView {
+            executable: Some("/tmp/\u{1b}[2J\nname".into()),
+            away_ms: Some(12_000),
+            refused: 1,
+            last_refusal: Some("outbox_full".into()),
+            ..some_client()
+        };
+        let text = text(&client);
+        assert_eq!(text.lines().count(), 13, "{text}");
+        assert!(text.contains(r"program   /tmp/\u{1b}[2J\nname"), "{text}");
+        assert!(
+            text.contains("refused   1 message, the last one outbox_full"),
+            "{text}"
+        );
+    }
+}

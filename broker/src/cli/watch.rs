@@ -1,0 +1,196 @@
+//! `localhub watch`.
+
+use anyhow::Context as _;
+use localhub::logging::escaped;
+use localhub_client::{ChannelName, ContentType, Gap, Join, Message, PresenceEvent};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::Globals;
+use super::shared::content::shown;
+use super::shared::exit::{Exit, note};
+use super::shared::interrupt::Interrupts;
+use super::shared::link::Connection;
+use super::shared::message::{GapObject, MessageObject, PresenceObject, change};
+use super::shared::output::{Output, reader_left};
+use super::shared::table::cut;
+use super::shared::units::{bytes, count};
+use super::shared::{block_on, link};
+
+/// Watch everything in a channel: messages, broadcasts, who comes and goes
+///
+/// One line each, from now on: time, sender, topic, size and type, payload. Payloads are cut to the
+/// width of the terminal; pipes and --json get all of them. Goes on through restarts of the broker.
+/// Members do not see this command, and it does not slow them: should it not keep up, it says how
+/// much it missed. Topics that start with $ are left out.
+#[derive(clap::Args, Debug)]
+#[command(
+    before_help = "Examples:\n  localhub watch kiosk\n  localhub watch kiosk --json | jq -r .topic"
+)]
+pub(crate) struct Args {
+    /// The channel
+    channel: ChannelName,
+}
+
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+    // The system tells it only as long as there is one thread.
+    let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
+    block_on(async {
+        let mut interrupts = Interrupts::new()?;
+        let client = globals.connect_stream().await?;
+        let mut connection = Connection::new(&client);
+        let channel = client
+            .join_with(args.channel.as_str(), Join::new().hidden())
+            .await?;
+        let mut presence = channel.presence().await?;
+        let mut traffic = channel.everything().await?;
+        let out = Output::new(globals.json);
+        if out.columns().is_some() {
+            let members = count(presence.members().len() as u64, "member");
+            note(&format!(
+                "watching {} with {members}; ctrl-c ends",
+                args.channel
+            ));
+        }
+        let mut lines = Lines {
+            out,
+            channel: args.channel.to_string(),
+            offset,
+            widths: [0; 3],
+        };
+        let mut reader_left = std::pin::pin!(reader_left());
+        let end = loop {
+            tokio::select! {
+                biased;
+                () = interrupts.next() => break Ok(()),
+                () = &mut reader_left => break Ok(()),
+                Some(event) = presence.next() => lines.presence(&event)?,
+                Some(message) = traffic.next() => match message {
+                    Ok(message) => lines.message(&message)?,
+                    Err(gap) => lines.gap(&gap)?,
+                },
+                // Nothing more is there to be written with it.
+                () = std::future::ready(()), if lines.out.is_dirty() => lines.out.flush()?,
+                error = connection.ended() => break Err(error),
+            }
+        };
+        lines.out.flush()?;
+        end?;
+        link::close(client).await;
+        Ok(Exit::Done)
+    })
+}
+
+struct Lines {
+    out: Output,
+    channel: String,
+    offset: UtcOffset,
+    /// Of sender, topic and size: the widest so far, so that lines stay aligned.
+    widths: [usize; 3],
+}
+
+/// Columns do not get wider than this: one long topic would push everything to the right.
+const WIDTHS_MAX: [usize; 3] = [16, 32, 14];
+
+impl Lines {
+    fn message(&mut self, message: &Message) -> anyhow::Result<()> {
+        let now = self.now();
+        if self.out.is_json() {
+            let time = now
+                .format(&Rfc3339)
+                .context("the time is beyond the year 9999")?;
+            return Ok(self.out.object(&MessageObject::new(message, Some(&time)))?);
+        }
+        let topic = match message.topic() {
+            Some(topic) => escaped(topic).into_owned(),
+            None => "(broadcast)".into(),
+        };
+        let size = format!(
+            "{} {}",
+            bytes(message.payload().len() as u64),
+            message.content().name()
+        );
+        let length_max = self.out.columns().map_or(usize::MAX, |columns| 4 * columns);
+        let payload = match message.is_cleared() {
+            true => "(cleared)".into(),
+            false => shown(message.content(), message.payload(), length_max),
+        };
+        self.line(now, message.sender().name.as_str(), &topic, &size, &payload)
+    }
+
+    fn gap(&mut self, gap: &Gap) -> anyhow::Result<()> {
+        let now = self.now();
+        if self.out.is_json() {
+            let time = now
+                .format(&Rfc3339)
+                .context("the time is beyond the year 9999")?;
+            return Ok(self.out.object(&GapObject::new(gap, Some(&time)))?);
+        }
+        Ok(self.out.line(format_args!("{}  {gap}", clock(now)))?)
+    }
+
+    fn presence(&mut self, event: &PresenceEvent) -> anyhow::Result<()> {
+        let now = self.now();
+        if self.out.is_json() {
+            let time = now
+                .format(&Rfc3339)
+                .context("the time is beyond the year 9999")?;
+            return Ok(self
+                .out
+                .object(&PresenceObject::new(&self.channel, event, &time))?);
+        }
+        let word = format!("({})", change(event.change));
+        let state = match event.member.state.is_empty() {
+            true => String::new(),
+            false => shown(ContentType::CBOR, &event.member.state, usize::MAX),
+        };
+        self.line(now, event.member.name.as_str(), &word, "", &state)
+    }
+
+    fn line(
+        &mut self,
+        now: OffsetDateTime,
+        sender: &str,
+        what: &str,
+        size: &str,
+        payload: &str,
+    ) -> anyhow::Result<()> {
+        let mut line = clock(now);
+        for (at, cell) in [sender, what, size].into_iter().enumerate() {
+            let width = self.widths[at].max(cell.width().min(WIDTHS_MAX[at]));
+            self.widths[at] = width;
+            let space = " ".repeat(width.saturating_sub(cell.width()));
+            line.extend(["  ", cell, &space]);
+        }
+        line.extend(["  ", payload]);
+        let line = line.trim_end();
+        match self.out.columns() {
+            Some(columns) => Ok(self.out.line(cut(line, columns))?),
+            None => Ok(self.out.line(line)?),
+        }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc().to_offset(self.offset)
+    }
+}
+
+/// The time of day, to the millisecond.
+fn clock(time: OffsetDateTime) -> String {
+    let (hour, minute, second, ms) = time.to_hms_milli();
+    format!("{hour:02}:{minute:02}:{second:02}.{ms:03}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_has_milliseconds() {
+        let time = OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(3_723_045);
+        assert_eq!(clock(time), "01:02:03.045");
+        let there = UtcOffset::from_hms(-1, -30, 0).unwrap();
+        assert_eq!(clock(time.to_offset(there)), "23:32:03.045");
+    }
+}

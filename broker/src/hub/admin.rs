@@ -1,0 +1,173 @@
+use std::ops::Bound;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use localhub_protocol::admin::{
+    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, HubView, Named, Page,
+};
+use localhub_protocol::{ChannelName, ClientId, Code, Status};
+
+use super::channel::status_word;
+use super::{Hub, Place, Refusal, Wakes};
+
+/// The answer to an admin request.
+pub(super) struct Answer {
+    /// CBOR, as [`admin`] says for the method.
+    pub(super) payload: Vec<u8>,
+    /// Whether the broker shall stop.
+    pub(super) stop: bool,
+}
+
+/// One page has at most this many entries, so that a list never holds the hub's lock for long.
+const PAGE_MAX: usize = 1_000;
+
+impl Hub {
+    /// Carries out what an operator asks for.
+    pub(super) fn administer(
+        &self,
+        method: &str,
+        arguments: &[u8],
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<Answer, Refusal> {
+        let payload = match method {
+            admin::STATUS | admin::STOP => admin::encode(&self.status(now)),
+            admin::CLIENTS => admin::encode(&self.clients(&read(arguments)?, now)?),
+            admin::CLIENT => admin::encode(&self.client(&read::<Named>(arguments)?.name, now)?),
+            admin::CHANNELS => admin::encode(&self.channels(&read(arguments)?)?),
+            admin::CHANNEL => admin::encode(&self.channel(&read::<Named>(arguments)?.name)?),
+            admin::KICK => {
+                let client = self.client(&read::<Named>(arguments)?.name, now)?;
+                self.end(client.id, Code::KICKED, wakes);
+                admin::encode(&client)
+            }
+            _ => return Err(Refusal::BadRequest),
+        };
+        Ok(Answer { payload, stop: method == admin::STOP })
+    }
+
+    /// The hub as a whole.
+    pub fn status(&self, now: Duration) -> HubView {
+        let registry = self.registry.lock();
+        let about = &self.settings.about;
+        let mut view = HubView {
+            version: about.version.clone(),
+            pid: about.pid,
+            endpoint: about.endpoint.clone(),
+            epoch: self.settings.epoch.to_string(),
+            uptime_ms: millis(now),
+            connected: (registry.sessions.len() - registry.parked.len()) as u64,
+            parked: registry.parked.len() as u64,
+            channels: registry.channels.len() as u64,
+            messages_in: self.counters.messages_in.load(Ordering::Relaxed),
+            messages_out: self.counters.messages_out.load(Ordering::Relaxed),
+            messages_lost: self.counters.messages_lost.load(Ordering::Relaxed),
+            memory_limit_bytes: self.budget.limit(),
+            connections_refused: self.counters.connections_refused.load(Ordering::Relaxed),
+            log_lines_lost: self.counters.log_lines_lost.count(),
+            ..HubView::default()
+        };
+        for place in registry.sessions.values() {
+            let holds = place.session.outbox.holds();
+            view.messages_out += holds.totals.messages;
+            view.messages_lost += holds.totals.lost;
+            view.queued_bytes += holds.bytes;
+        }
+        for channel in registry.channels.values() {
+            view.retained_bytes += channel.retained_bytes();
+        }
+        view
+    }
+
+    fn clients(&self, page: &Page, now: Duration) -> Result<Clients, Refusal> {
+        let after = match &page.after {
+            Some(text) => ClientId(text.parse().map_err(|_| Refusal::BadRequest)?),
+            None => ClientId::HUB,
+        };
+        let registry = self.registry.lock();
+        let mut rest = registry.sessions.range((Bound::Excluded(after), Bound::Unbounded));
+        let clients = rest.by_ref().take(entries(page)).map(|(_, place)| place.view(now)).collect();
+        Ok(Clients { clients, more: rest.next().is_some() })
+    }
+
+    /// One client, by its name or its id in decimal.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn client(&self, name: &str, now: Duration) -> Result<ClientView, Refusal> {
+        let by_name = self.directory.names.get(name).map(|session| session.id);
+        let id = by_name.or_else(|| name.parse().ok().map(ClientId));
+        let registry = self.registry.lock();
+        let place = id.and_then(|id| registry.sessions.get(&id)).ok_or(Refusal::UnknownClient)?;
+        Ok(place.view(now))
+    }
+
+    fn channels(&self, page: &Page) -> Result<Channels, Refusal> {
+        let after = match &page.after {
+            Some(text) => Bound::Excluded(
+                text.parse::<ChannelName>().map_err(Refusal::BadChannelName)?,
+            ),
+            None => Bound::Unbounded,
+        };
+        let registry = self.registry.lock();
+        let mut rest = registry.channels.range((after, Bound::Unbounded));
+        let channels: Vec<ChannelSummary> =
+            rest.by_ref().take(entries(page)).map(|(_, channel)| channel.summary()).collect();
+        Ok(Channels { channels, more: rest.next().is_some() })
+    }
+
+    /// One channel.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn channel(&self, name: &str) -> Result<ChannelView, Refusal> {
+        let channel = {
+            let registry = self.registry.lock();
+            registry.channels.get(name).cloned().ok_or(Refusal::UnknownChannel)?
+        };
+        Ok(channel.view())
+    }
+}
+
+impl Place {
+    fn view(&self, now: Duration) -> ClientView {
+        let session = &self.session;
+        let identity = session.identity.lock().clone();
+        let holds = session.outbox.holds();
+        let totals = &session.totals;
+        let status = if self.parked.is_some() { Status::Away } else { Status::Online };
+        ClientView {
+            id: session.id,
+            name: session.name.to_string(),
+            state: status_word(status).into(),
+            pid: identity.pid,
+            executable: identity.executable,
+            user: identity.user.to_string(),
+            age_ms: millis(now.saturating_sub(self.since)),
+            away_ms: self.parked.map(|parked| millis(now.saturating_sub(parked.since))),
+            channels: self.joined.values().map(|channel| channel.name.to_string()).collect(),
+            subscriptions: session.subscriptions.load(Ordering::Relaxed),
+            messages_in: totals.messages.load(Ordering::Relaxed),
+            bytes_in: totals.bytes.load(Ordering::Relaxed),
+            messages_out: holds.totals.messages,
+            bytes_out: holds.totals.bytes,
+            queued_messages: holds.messages,
+            queued_bytes: holds.bytes,
+            messages_lost: holds.totals.lost,
+            refused: totals.refused.load(Ordering::Relaxed),
+            last_refusal: totals.last_refusal().map(|code| code.name().into()),
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(arguments: &[u8]) -> Result<T, Refusal> {
+    admin::decode(arguments).map_err(|_| Refusal::BadRequest)
+}
+
+fn entries(page: &Page) -> usize {
+    page.limit.map_or(PAGE_MAX, |limit| (limit as usize).clamp(1, PAGE_MAX))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

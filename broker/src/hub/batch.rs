@@ -1,0 +1,87 @@
+use std::ops::Range;
+
+use bytes::Bytes;
+use localhub_protocol::BrokerFrame;
+
+/// Bytes on their way into one write: headers and small frames copied together, large ones shared.
+#[derive(Debug, Default)]
+pub struct Batch {
+    copied: Vec<u8>,
+    pieces: Vec<Piece>,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Copied(Range<usize>),
+    Shared(Bytes),
+}
+
+/// Frames below this are copied: one more slice in a vectored write costs about as much.
+const SHARE_BYTES_MIN: usize = 1024;
+
+impl Batch {
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| match piece {
+            Piece::Copied(range) => &self.copied[range.clone()],
+            Piece::Shared(bytes) => &bytes[..],
+        })
+    }
+
+    /// Forgets the bytes and keeps room for a usual batch.
+    pub fn clear(&mut self) {
+        self.copied.clear();
+        self.copied.shrink_to(SHARE_BYTES_MIN);
+        self.pieces.clear();
+        self.len = 0;
+    }
+
+    /// Appends encoded frames, and takes them out of `frames`.
+    pub(super) fn control(&mut self, frames: &mut Vec<u8>) {
+        if !frames.is_empty() {
+            let start = self.copied.len();
+            self.copied.append(frames);
+            self.cover(start);
+        }
+    }
+
+    /// Appends a frame of the broker.
+    pub(super) fn frame(&mut self, frame: &BrokerFrame<'_>) {
+        let start = self.copied.len();
+        frame.encode(&mut self.copied);
+        self.cover(start);
+    }
+
+    /// Appends bytes that others may hold as well.
+    pub(super) fn share(&mut self, bytes: &Bytes) {
+        if bytes.len() >= SHARE_BYTES_MIN {
+            self.len += bytes.len();
+            self.pieces.push(Piece::Shared(bytes.clone()));
+        } else if !bytes.is_empty() {
+            let start = self.copied.len();
+            self.copied.extend_from_slice(bytes);
+            self.cover(start);
+        }
+    }
+
+    /// Makes what was copied from `start` on part of the batch.
+    fn cover(&mut self, start: usize) {
+        let end = self.copied.len();
+        self.len += end - start;
+        match self.pieces.last_mut() {
+            Some(Piece::Copied(range)) if range.end == start => range.end = end,
+            _ => self.pieces.push(Piece::Copied(start..end)),
+        }
+    }
+}

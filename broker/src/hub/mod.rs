@@ -1,0 +1,583 @@
+//! Every rule of the broker, without I/O.
+//!
+//! Nothing here touches a socket, reads a clock or draws a random number. Time comes in as an
+//! argument (the time since the hub began), secrets come in as arguments, bytes leave through a
+//! [`Batch`]. The same code serves real sockets and a simulation of thousands of clients on one thread.
+//!
+//! - [`Hub`] knows who is where: sessions, and the registry of channels. Its lock is taken when
+//!   somebody arrives, leaves, joins or expires.
+//! - [`Peer`] is one connection. It is owned by the task that reads that connection.
+//! - A channel is where peers meet: its members, its retained values, the order of its traffic.
+//! - An outbox is what waits to be written to one client, and what may have to be sent again.
+//!
+//! **Lock order:** a session's turn, then hub, then channel, then outbox. A directory entry is cloned
+//! out and let go within one statement. [`Wakes`] fire when every lock is released.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use localhub_protocol::limits::CLIENT_NAME_BYTES_MAX;
+use localhub_protocol::{
+    BrokerFrame, ChannelId, ChannelName, ClientId, ClientName, Code, Epoch, Hello, Limits,
+    ResumeToken, Resumed, Status, Version, Welcome,
+};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+mod admin;
+mod batch;
+mod budget;
+mod channel;
+mod identity;
+mod outbox;
+mod peer;
+mod refusal;
+mod session;
+mod topics;
+mod wakes;
+
+use budget::Budget;
+use channel::{Channel, ChannelLimits};
+use outbox::{Outbox, OutboxLimits};
+use session::{FIRST_GENERATION, Session};
+
+pub use batch::Batch;
+pub use identity::{Identity, User};
+pub use peer::{Peer, Turn};
+pub use refusal::{Close, Refusal};
+pub use wakes::Wakes;
+
+/// What a hub allows and how long it waits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What each client is told and held to.
+    pub limits: Limits,
+    /// The bytes of all outboxes and retained values together.
+    pub memory_bytes: u64,
+    /// Sessions, with or without a connection.
+    pub sessions: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Retained values of one channel.
+    pub retained_topics: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
+    /// How long a session outlives its connection, if the client does not say.
+    pub ttl: Duration,
+    /// The most that a client may ask for.
+    pub ttl_max: Duration,
+    /// How long a connection may be silent before it is pinged.
+    pub ping: Duration,
+    /// This life of the hub.
+    pub epoch: Epoch,
+    /// What operators are told of the process around the hub.
+    pub about: About,
+}
+
+/// What operators are told of the process around the hub.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The broker's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens.
+    pub endpoint: String,
+}
+
+/// The sessions and channels of one broker.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Settings,
+    budget: Arc<Budget>,
+    directory: Directory,
+    registry: Mutex<Registry>,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+/// What happened in a hub so far, for operators.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were turned away or closed for cause.
+    pub connections_refused: AtomicU64,
+    log_lines_lost: LostLines,
+    messages_in: AtomicU64,
+    /// Of sessions that are over; those of the others are in their outboxes.
+    messages_out: AtomicU64,
+    messages_lost: AtomicU64,
+}
+
+/// How many log lines were dropped, as the log itself counts them.
+#[derive(Default)]
+struct LostLines(OnceLock<Arc<dyn Fn() -> u64 + Send + Sync>>);
+
+impl fmt::Debug for LostLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LostLines({})", self.count())
+    }
+}
+
+impl LostLines {
+    fn count(&self) -> u64 {
+        self.0.get().map_or(0, |count| count())
+    }
+}
+
+/// Where direct messages find their receiver. Never iterated; no guard outlives its statement.
+#[derive(Debug, Default)]
+struct Directory {
+    ids: DashMap<ClientId, Arc<Session>>,
+    names: DashMap<ClientName, Arc<Session>>,
+}
+
+/// Who is where, under the hub's lock.
+#[derive(Debug, Default)]
+struct Registry {
+    sessions: BTreeMap<ClientId, Place>,
+    channels: BTreeMap<ChannelName, Arc<Channel>>,
+    /// Parked sessions, the one that expires first at the front.
+    parked: BTreeSet<(Duration, ClientId)>,
+    clients_so_far: u64,
+    channels_so_far: u64,
+    stopping: bool,
+}
+
+/// What only the hub knows of a session.
+#[derive(Debug)]
+struct Place {
+    session: Arc<Session>,
+    joined: BTreeMap<ChannelId, Arc<Channel>>,
+    /// SHA-256 of the token that resumes it.
+    token: [u8; 32],
+    /// SHA-256 of the token before, until the client has shown that it got the newer one: the
+    /// welcome that told it may have been lost with its connection.
+    spent: Option<[u8; 32]>,
+    ttl: Duration,
+    since: Duration,
+    parked: Option<Parked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    since: Duration,
+    until: Duration,
+}
+
+/// How a connection ended, as far as its session is concerned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Departure {
+    /// The client said so, broke the rules, or its process is dead: the session is over.
+    Final,
+    /// The connection was lost: the session is parked until the client comes back.
+    Lost,
+}
+
+impl Hub {
+    /// Creates an empty hub.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Arc::new(Budget::new(settings.memory_bytes)),
+            directory: Directory::default(),
+            registry: Mutex::default(),
+            counters: Counters::default(),
+            settings,
+        })
+    }
+
+    /// Says where to ask how many log lines were dropped, for [`Hub::status`]. The first call counts.
+    pub fn ask_for_lost_lines(&self, count: Arc<dyn Fn() -> u64 + Send + Sync>) {
+        // A second log does not replace the first: there is one for the whole process.
+        let _ = self.counters.log_lines_lost.0.set(count);
+    }
+
+    /// What the hub was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Binds a connection to a session: a new one, or the one that the client comes back to.
+    ///
+    /// `token` is fresh randomness: it becomes the session's next resume token. The first bytes
+    /// of the peer's batches are the `Welcome`.
+    ///
+    /// # Errors
+    /// The client is told to go: no common version, a name that is taken or none, a wrong token,
+    /// too many sessions, or the hub is stopping.
+    pub fn attach(
+        self: &Arc<Self>,
+        hello: &Hello<'_>,
+        identity: Identity,
+        token: ResumeToken,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<Peer, Close> {
+        let spoken = (Version::CURRENT, Version::CURRENT);
+        let version = Version::choose(spoken, hello.versions).ok_or_else(|| {
+            let (low, high) = hello.versions;
+            Close::new(
+                Code::VERSION_MISMATCH,
+                format!("the broker speaks {}, the client {low} to {high}", Version::CURRENT),
+            )
+        })?;
+        let name = match hello.name {
+            Some(name) => Some(name.parse::<ClientName>().map_err(|error| {
+                Close::new(Code::BAD_CLIENT_NAME, error.to_string())
+            })?),
+            None => None,
+        };
+        let ttl = match hello.ttl_ms {
+            Some(ttl) => Duration::from_millis(ttl.into()).min(self.settings.ttl_max),
+            None => self.settings.ttl,
+        };
+        let asked_to_resume = hello.resume.is_some();
+        let (resumed, peer) = match self.resume(hello, &identity, &token, ttl, wakes)? {
+            Some((peer, resumed)) => (Some(resumed), peer),
+            None => {
+                let gone = Resumed { recovered: false, replayed: 0, lost: None };
+                let peer = self.admit(name, identity, &token, ttl, now, wakes)?;
+                (asked_to_resume.then_some(gone), peer)
+            }
+        };
+        let mut peer = peer;
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let session = peer.session().clone();
+        peer.control(&BrokerFrame::Welcome(Welcome {
+            version,
+            features: vec![],
+            epoch: self.settings.epoch,
+            client: session.id,
+            name: session.name.as_str(),
+            token,
+            resumed,
+            received: peer.received(),
+            ttl_ms: millis(ttl),
+            ping_ms: millis(self.settings.ping),
+            limits: self.settings.limits,
+        }));
+        Ok(peer)
+    }
+
+    /// Binds a connection to the session it comes back to; `None` if that is gone.
+    fn resume(
+        self: &Arc<Self>,
+        hello: &Hello<'_>,
+        identity: &Identity,
+        token: &ResumeToken,
+        ttl: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<Option<(Peer, Resumed)>, Close> {
+        let Some(resume) = &hello.resume else {
+            return Ok(None);
+        };
+        if resume.epoch != self.settings.epoch {
+            return Ok(None);
+        }
+        let (session, generation, channels) = {
+            let mut registry = self.registry.lock();
+            let registry = &mut *registry;
+            if registry.stopping {
+                return Err(Code::SHUTTING_DOWN.into());
+            }
+            let Some(place) = registry.sessions.get_mut(&resume.client) else {
+                return Ok(None);
+            };
+            let known = place.session.identity.lock().user.clone();
+            let shown = hash(&resume.token);
+            if (shown != place.token && Some(shown) != place.spent) || identity.user != known {
+                return Err(Code::BAD_TOKEN.into());
+            }
+            place.spent = Some(shown);
+            place.token = hash(token);
+            place.ttl = ttl;
+            if let Some(parked) = place.parked.take() {
+                registry.parked.remove(&(parked.until, resume.client));
+            }
+            *place.session.identity.lock() = identity.clone();
+            let generation = place.session.next_generation();
+            // An older connection learns that it was superseded when it next wakes.
+            place.session.outbox.close(Code::SUPERSEDED, wakes);
+            (place.session.clone(), generation, place.joined.clone())
+        };
+        // The hub's lock is free again: the older connection may need it to end its turn.
+        let received = *session.turn.lock();
+        let Some((replayed, lost)) = session.outbox.rewind(generation, resume.received) else {
+            self.end(session.id, Code::BAD_POSITION, wakes);
+            return Err(Code::BAD_POSITION.into());
+        };
+        for channel in channels.values() {
+            channel.set_status(session.id, Status::Online, wakes);
+        }
+        let resumed = Resumed { recovered: lost == 0, replayed, lost: Some(lost) };
+        let peer = Peer::new(self.clone(), session, generation, received, channels);
+        Ok(Some((peer, resumed)))
+    }
+
+    /// Makes a session for a client that is new here.
+    fn admit(
+        self: &Arc<Self>,
+        name: Option<ClientName>,
+        identity: Identity,
+        token: &ResumeToken,
+        ttl: Duration,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<Peer, Close> {
+        let mut registry = self.registry.lock();
+        if registry.stopping {
+            return Err(Code::SHUTTING_DOWN.into());
+        }
+        let holder = name.as_ref().and_then(|name| {
+            self.directory.names.get(name).map(|holder| holder.id)
+        });
+        if let Some(holder) = holder {
+            // A client that lost its connection, and its memory with it, comes back under its
+            // name: the newcomer takes the place of what nobody can resume any more.
+            match registry.sessions.get(&holder) {
+                Some(place) if place.parked.is_none() => {
+                    let pid = place.session.identity.lock().pid;
+                    let detail = pid.map_or_else(String::new, |pid| format!("held by process {pid}"));
+                    return Err(Close::new(Code::NAME_TAKEN, detail));
+                }
+                _ => self.remove(&mut registry, holder, Code::NAME_TAKEN, wakes),
+            }
+        }
+        if registry.sessions.len() as u64 >= self.settings.sessions {
+            return Err(Close::new(
+                Code::TOO_MANY_CONNECTIONS,
+                format!("the limit is {} sessions", self.settings.sessions),
+            ));
+        }
+        registry.clients_so_far += 1;
+        let id = ClientId(registry.clients_so_far);
+        let name = name.unwrap_or_else(|| self.free_name(id));
+        let Limits { outbox_bytes: bytes, outbox_messages: messages, .. } = self.settings.limits;
+        let outbox = Arc::new(Outbox::new(OutboxLimits { bytes, messages }, self.budget.clone()));
+        let session = Arc::new(Session::new(id, name, identity, outbox));
+        self.directory.ids.insert(id, session.clone());
+        self.directory.names.insert(session.name.clone(), session.clone());
+        registry.sessions.insert(id, Place {
+            session: session.clone(),
+            joined: BTreeMap::new(),
+            token: hash(token),
+            spent: None,
+            ttl,
+            since: now,
+            parked: None,
+        });
+        Ok(Peer::new(self.clone(), session, FIRST_GENERATION, 0, BTreeMap::new()))
+    }
+
+    /// The client has spoken on a connection that resumed its session, so it has the newer token.
+    fn forget_spent_token(&self, client: ClientId, generation: u64) {
+        if let Some(place) = self.registry.lock().sessions.get_mut(&client)
+            && place.session.generation() == generation
+        {
+            place.spent = None;
+        }
+    }
+
+    /// A name for a client that asks for none. Ids are not given twice, so one of the first few is
+    /// free unless somebody asked for just these.
+    fn free_name(&self, id: ClientId) -> ClientName {
+        let mut text = format!("client-{id}");
+        loop {
+            debug_assert!(text.len() <= CLIENT_NAME_BYTES_MAX);
+            let name: ClientName = text.parse().expect("letters, digits and hyphens are a name");
+            if !self.directory.names.contains_key(&name) {
+                return name;
+            }
+            text.push('x');
+        }
+    }
+
+    /// Tells the hub that a connection ended. A connection that a newer one superseded changes nothing.
+    pub fn detach(&self, peer: Peer, departure: Departure, now: Duration, wakes: &mut Wakes) {
+        let session = peer.into_session();
+        let Some((session, generation)) = session else {
+            return;
+        };
+        let mut registry = self.registry.lock();
+        let registry = &mut *registry;
+        if session.generation() != generation {
+            return;
+        }
+        let Some(place) = registry.sessions.get_mut(&session.id) else {
+            return;
+        };
+        if departure == Departure::Final || place.ttl.is_zero() || registry.stopping {
+            return self.remove(registry, session.id, Code::GOODBYE, wakes);
+        }
+        session.outbox.detach();
+        let until = now + place.ttl;
+        place.parked = Some(Parked { since: now, until });
+        registry.parked.insert((until, session.id));
+        for channel in place.joined.values() {
+            channel.set_status(session.id, Status::Away, wakes);
+        }
+    }
+
+    /// Ends the sessions whose time to come back is over; returns when the next one's is.
+    pub fn expire(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
+        let mut registry = self.registry.lock();
+        while let Some(&(until, client)) = registry.parked.first() {
+            if until > now {
+                return Some(until);
+            }
+            self.remove(&mut registry, client, Code::GOODBYE, wakes);
+        }
+        None
+    }
+
+    /// Ends a session, whatever its connection does; `false` if there is none.
+    pub fn end(&self, client: ClientId, code: Code, wakes: &mut Wakes) -> bool {
+        let mut registry = self.registry.lock();
+        let known = registry.sessions.contains_key(&client);
+        self.remove(&mut registry, client, code, wakes);
+        known
+    }
+
+    /// Asks every connection to say goodbye, and lets nobody in any more.
+    pub fn stop(&self, wakes: &mut Wakes) {
+        let mut registry = self.registry.lock();
+        registry.stopping = true;
+        for place in registry.sessions.values() {
+            place.session.outbox.close(Code::SHUTTING_DOWN, wakes);
+        }
+    }
+
+    /// Forgets a session: its connection is closed with `code`, its channels are told.
+    fn remove(&self, registry: &mut Registry, client: ClientId, code: Code, wakes: &mut Wakes) {
+        let Some(place) = registry.sessions.remove(&client) else {
+            return;
+        };
+        if let Some(parked) = place.parked {
+            registry.parked.remove(&(parked.until, client));
+        }
+        self.directory.ids.remove(&client);
+        self.directory.names.remove(&place.session.name);
+        place.session.next_generation();
+        for channel in place.joined.into_values() {
+            self.part(registry, &channel, &place.session, wakes);
+        }
+        let outbox = &place.session.outbox;
+        outbox.close(code, wakes);
+        let totals = outbox.holds().totals;
+        self.counters.messages_out.fetch_add(totals.messages, Ordering::Relaxed);
+        self.counters.messages_lost.fetch_add(totals.lost, Ordering::Relaxed);
+        outbox.clear();
+    }
+
+    /// Takes a session out of a channel, and lets the channel go if nobody would miss it.
+    fn part(
+        &self,
+        registry: &mut Registry,
+        channel: &Arc<Channel>,
+        session: &Session,
+        wakes: &mut Wakes,
+    ) {
+        let subscriptions = channel.leave(session.id, wakes) as u64;
+        session.subscriptions.fetch_sub(subscriptions, Ordering::Relaxed);
+        if channel.is_idle() {
+            registry.channels.remove(&channel.name);
+        }
+    }
+
+    /// Makes a session a member of a channel, which is made if it is new.
+    fn join(
+        &self,
+        session: &Arc<Session>,
+        generation: u64,
+        name: ChannelName,
+    ) -> Result<Arc<Channel>, Refusal> {
+        let mut registry = self.registry.lock();
+        let registry = &mut *registry;
+        let place = registry
+            .sessions
+            .get_mut(&session.id)
+            .filter(|place| place.session.generation() == generation)
+            .ok_or(Refusal::UnknownClient)?;
+        let known = registry.channels.get(&name);
+        if known.is_none() && registry.channels.len() as u64 >= self.settings.channels {
+            let limit = self.settings.channels;
+            return Err(Refusal::LimitReached { what: "too many channels", limit });
+        }
+        let limit = self.settings.limits.channels;
+        let member = known.is_some_and(|channel| place.joined.contains_key(&channel.id));
+        if !member && place.joined.len() as u64 >= limit {
+            return Err(Refusal::LimitReached { what: "too many channels for one client", limit });
+        }
+        let channel = registry.channels.entry(name).or_insert_with_key(|name| {
+            registry.channels_so_far += 1;
+            let limits = ChannelLimits {
+                retained_topics: self.settings.retained_topics,
+                retained_bytes: self.settings.retained_bytes,
+            };
+            let id = ChannelId(registry.channels_so_far);
+            Arc::new(Channel::new(id, name.clone(), limits, self.budget.clone()))
+        });
+        place.joined.insert(channel.id, channel.clone());
+        Ok(channel.clone())
+    }
+
+    /// Ends a session's membership.
+    fn leave(
+        &self,
+        session: &Session,
+        generation: u64,
+        channel: &Arc<Channel>,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let mut registry = self.registry.lock();
+        let registry = &mut *registry;
+        let place = registry
+            .sessions
+            .get_mut(&session.id)
+            .filter(|place| place.session.generation() == generation)
+            .ok_or(Refusal::UnknownClient)?;
+        if place.joined.remove(&channel.id).is_none() {
+            return Err(Refusal::NotAMember);
+        }
+        self.part(registry, channel, session, wakes);
+        Ok(())
+    }
+
+    /// Panics if an invariant does not hold. For tests: takes every lock, one after the other.
+    pub fn check(&self) {
+        let registry = self.registry.lock();
+        let mut held = 0;
+        for (client, place) in &registry.sessions {
+            place.session.outbox.check();
+            held += place.session.outbox.holds().bytes;
+            assert!(self.directory.ids.contains_key(client), "{client} is not in the directory");
+            assert!(self.directory.names.contains_key(&place.session.name));
+            for channel in place.joined.values() {
+                assert!(channel.clients().contains(client), "{client} is not a member");
+                assert!(registry.channels.contains_key(&channel.name));
+            }
+            let parked = registry.parked.iter().any(|(_, parked)| parked == client);
+            assert_eq!(place.parked.is_some(), parked, "{client} is parked");
+        }
+        assert_eq!(registry.sessions.len(), self.directory.ids.len());
+        assert_eq!(registry.sessions.len(), self.directory.names.len());
+        assert!(registry.parked.len() <= registry.sessions.len());
+        for (name, channel) in &registry.channels {
+            channel.check();
+            held += channel.retained_bytes();
+            assert!(!channel.is_idle(), "{name} is empty and still here");
+            for client in channel.clients() {
+                let place = &registry.sessions[&client];
+                assert!(place.joined.contains_key(&channel.id), "{client} never joined {name}");
+            }
+        }
+        assert_eq!(held, self.budget.used(), "the budget is what is held");
+    }
+}
+
+fn hash(token: &ResumeToken) -> [u8; 32] {
+    Sha256::digest(token.0).into()
+}

@@ -1,0 +1,588 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use localhub_protocol::{
+    BrokerFrame, ChannelId, ClientId, ClientName, Code, Gap, PREFIX_BYTES, RawFrame, Run,
+};
+use parking_lot::Mutex;
+
+use super::budget::Budget;
+use super::session::FIRST_GENERATION;
+use super::{Batch, Wakes};
+
+/// The messages on their way to one client, kept until the client confirms them.
+///
+/// Every message addressed to the session has a position, from 1 on. They pass through two queues:
+/// `waiting` (not yet sent on this connection) and `sent` (sent, not yet confirmed):
+///
+/// ```text
+///   kept + messages(sent) = passed      passed + messages(waiting) = queued
+///   acked <= passed                     kept <= passed <= queued
+/// ```
+///
+/// A reconnect puts `sent` back in front of `waiting`. When the outbox is full, the oldest of `sent`
+/// is let go first, which costs nothing but the chance to send it again; then the oldest channel
+/// messages of `waiting`, each leaving a gap in its place.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    limits: OutboxLimits,
+    budget: Arc<Budget>,
+    state: Mutex<State>,
+}
+
+/// How much one outbox may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboxLimits {
+    pub(super) bytes: u64,
+    pub(super) messages: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sent: VecDeque<Entry>,
+    waiting: VecDeque<Entry>,
+    /// The position before the first entry of `sent`: what came earlier is not kept any more.
+    kept: u64,
+    /// The position of the last message that was sent on this connection.
+    passed: u64,
+    /// The highest position that the client confirmed.
+    acked: u64,
+    /// The position of the last message queued.
+    queued: u64,
+    /// The messages in both queues, without those that are only counted in gaps.
+    messages: u64,
+    /// The charges of both queues.
+    bytes: u64,
+    /// The charges of `waiting` alone.
+    waiting_bytes: u64,
+    /// Whether somebody waited in vain for this outbox to drain; nobody waits again until it has.
+    overstayed: bool,
+    /// The generation of the connection that may take from here.
+    generation: u64,
+    /// Whether the session is over, and nothing is queued any more.
+    over: bool,
+    /// The connection's task, when it has nothing to write.
+    writer: Option<Waker>,
+    /// Publishers that wait until there is room again.
+    stalled: Vec<Waker>,
+    /// Why the connection must end, once what waits is written.
+    closing: Option<Code>,
+    totals: Totals,
+}
+
+/// What went through an outbox since its session began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) lost: u64,
+}
+
+/// What an outbox holds now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holds {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) totals: Totals,
+}
+
+/// One or more messages that were queued together.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) origin: Origin,
+    /// The frames, each with its length prefix; the same bytes for every receiver.
+    pub(super) frames: Bytes,
+    /// How many messages they are.
+    pub(super) count: u64,
+}
+
+/// Where the messages of an entry come from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// The broker itself answers this client: never dropped.
+    Answer,
+    /// A client sent them to a channel, or the broker tells of a channel's presence.
+    Channel { channel: ChannelId, sender: Option<Sender>, first: u64, retained: bool },
+    /// A client sent them to this one.
+    Direct { sender: Sender, first: u64 },
+    /// They were lost; there are no frames.
+    Lost { channel: Option<ChannelId>, cause: Code },
+}
+
+/// Who sent a message, as receivers are told.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    pub(super) client: ClientId,
+    pub(super) name: ClientName,
+}
+
+/// What an entry costs beside its frames: its place in a queue and a share of the run header.
+const ENTRY_BYTES: u64 = 160;
+
+/// An outbox above this share of its limit makes publishers wait a moment.
+const STALL_SHARE: u64 = 2;
+
+impl Entry {
+    fn charge(&self) -> u64 {
+        self.frames.len() as u64 + ENTRY_BYTES
+    }
+
+    /// How many messages are there, and not only counted.
+    fn present(&self) -> u64 {
+        if matches!(self.origin, Origin::Lost { .. }) { 0 } else { self.count }
+    }
+
+    /// Whether the entry may be dropped, with a gap in its place.
+    fn droppable(&self) -> bool {
+        matches!(self.origin, Origin::Channel { retained: false, .. })
+    }
+
+    /// Forgets the first `count` messages, which the client already has.
+    fn skip(&mut self, count: u64) {
+        debug_assert!(count < self.count);
+        self.count -= count;
+        match &mut self.origin {
+            Origin::Lost { .. } => return,
+            Origin::Channel { first, .. } | Origin::Direct { first, .. } => *first += count,
+            Origin::Answer => {}
+        }
+        let mut rest = &self.frames[..];
+        for _ in 0..count {
+            let Ok(Some((_, after))) = RawFrame::split(rest, usize::MAX) else {
+                unreachable!("queued frames are whole");
+            };
+            rest = after;
+        }
+        self.frames = self.frames.slice_ref(rest);
+    }
+
+    /// Appends the entry as it goes over the wire.
+    fn write(&self, batch: &mut Batch) {
+        match &self.origin {
+            Origin::Answer | Origin::Channel { sender: None, .. } => {}
+            Origin::Channel { channel, sender: Some(sender), first, retained } => {
+                batch.frame(&BrokerFrame::Run(Run {
+                    channel: Some(*channel),
+                    sender: sender.client,
+                    name: sender.name.as_str(),
+                    first: *first,
+                    count: self.count,
+                    retained: *retained,
+                }));
+            }
+            Origin::Direct { sender, first } => batch.frame(&BrokerFrame::Run(Run {
+                channel: None,
+                sender: sender.client,
+                name: sender.name.as_str(),
+                first: *first,
+                count: self.count,
+                retained: false,
+            })),
+            Origin::Lost { channel, cause } => batch.frame(&BrokerFrame::Gap(Gap {
+                channel: *channel,
+                lost: self.count,
+                cause: *cause,
+            })),
+        }
+        batch.share(&self.frames);
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
+        let state = State { generation: FIRST_GENERATION, ..State::default() };
+        Self { limits, budget, state: Mutex::new(state) }
+    }
+
+    /// Queues messages of a channel. Always done: if they do not fit, older ones make room, and if
+    /// that is not enough they are themselves counted in a gap.
+    pub(super) fn push(self: &Arc<Self>, entry: &Entry, wakes: &mut Wakes) {
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        let charge = entry.charge();
+        if self.make_room(&mut state, charge, entry.count) {
+            self.append(&mut state, entry.clone(), charge);
+        } else {
+            let channel = match entry.origin {
+                Origin::Channel { channel, .. } => Some(channel),
+                _ => None,
+            };
+            state.queued += entry.count;
+            let at = state.waiting.len();
+            self.lose(&mut state, at, channel, entry.count);
+        }
+        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && !state.overstayed {
+            wakes.stall(self);
+        }
+        wakes.writers.extend(state.writer.take());
+    }
+
+    /// Queues messages of one client to this one; `false`, and nothing is queued, if they do not fit.
+    pub(super) fn offer(self: &Arc<Self>, entry: &Entry, wakes: &mut Wakes) -> bool {
+        let mut state = self.state.lock();
+        if state.over {
+            return true;
+        }
+        let charge = entry.charge();
+        while !self.fits(&state, charge, entry.count) {
+            if !self.release(&mut state) {
+                return false;
+            }
+        }
+        self.append(&mut state, entry.clone(), charge);
+        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && !state.overstayed {
+            wakes.stall(self);
+        }
+        wakes.writers.extend(state.writer.take());
+        true
+    }
+
+    /// Queues an answer to the client's own request, limit or not: a client that does not read
+    /// its answers is not read from either ([`Outbox::is_crowded`]).
+    pub(super) fn answer(&self, frame: &BrokerFrame<'_>, wakes: &mut Wakes) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let entry = Entry { origin: Origin::Answer, frames: bytes.into(), count: 1 };
+        self.answer_entries([entry], wakes);
+    }
+
+    /// As [`Outbox::answer`], for entries that must follow each other.
+    pub(super) fn answer_entries(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        wakes: &mut Wakes,
+    ) {
+        let mut state = self.state.lock();
+        if state.over {
+            return;
+        }
+        for entry in entries {
+            let charge = entry.charge();
+            self.append(&mut state, entry, charge);
+        }
+        wakes.writers.extend(state.writer.take());
+    }
+
+    /// Whether `bytes` more in `entries` entries would fit beside what waits now.
+    pub(super) fn has_room(&self, bytes: u64, entries: u64) -> bool {
+        let state = self.state.lock();
+        let charge = bytes + entries * ENTRY_BYTES;
+        state.waiting_bytes + charge <= self.limits.bytes
+            && state.queued - state.passed + entries <= self.limits.messages
+    }
+
+    /// Moves what waits to `batch`, at most about `max` bytes of it; whether everything was taken.
+    ///
+    /// A connection that a newer one has taken over from gets nothing.
+    pub(super) fn take(&self, generation: u64, batch: &mut Batch, max: usize) -> bool {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.generation != generation {
+            return false;
+        }
+        while batch.len() < max {
+            let Some(entry) = state.waiting.pop_front() else {
+                break;
+            };
+            entry.write(batch);
+            state.waiting_bytes -= entry.charge();
+            state.passed += entry.count;
+            state.sent.push_back(entry);
+        }
+        let share = self.limits.bytes / STALL_SHARE;
+        if state.waiting_bytes <= share {
+            state.stalled.drain(..).for_each(Waker::wake);
+        }
+        if state.waiting_bytes <= share / 2 {
+            state.overstayed = false;
+        }
+        state.waiting.is_empty()
+    }
+
+    /// Forgets what the client confirms to have received; `false` if it was never sent.
+    #[must_use]
+    pub(super) fn ack(&self, received: u64) -> bool {
+        let mut state = self.state.lock();
+        if received > state.passed {
+            return false;
+        }
+        state.acked = state.acked.max(received);
+        self.trim(&mut state);
+        true
+    }
+
+    /// The position of the last message queued.
+    pub(super) fn queued(&self) -> u64 {
+        self.state.lock().queued
+    }
+
+    /// The position of the last message sent on this connection.
+    pub(super) fn passed(&self) -> u64 {
+        self.state.lock().passed
+    }
+
+    /// Starts another connection's turn: what the client has not received is sent again.
+    ///
+    /// Says how many messages that is, and how many are lost. `None` if the client claims to have
+    /// received what was never sent.
+    pub(super) fn rewind(&self, generation: u64, received: u64) -> Option<(u64, u64)> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.generation = generation;
+        if received > state.passed {
+            return None;
+        }
+        state.writer = None;
+        state.closing = None;
+        state.acked = state.acked.max(received);
+        self.trim(state);
+        self.unsend(state);
+        let mut before = state.kept;
+        if before > state.acked {
+            // Let go although the client had not confirmed it, and now it turns out to be missing.
+            let lost = before - state.acked;
+            before = state.acked;
+            state.kept = before;
+            state.totals.lost += lost;
+            self.insert(state, 0, Entry {
+                origin: Origin::Lost { channel: None, cause: Code::SLOW_CONSUMER },
+                frames: Bytes::new(),
+                count: lost,
+            });
+        } else if before < state.acked
+            && let Some(mut first) = state.waiting.pop_front()
+        {
+            let (charge, present) = (first.charge(), first.present());
+            first.skip(state.acked - before);
+            self.refund(state, charge - first.charge());
+            state.waiting_bytes -= charge - first.charge();
+            state.messages -= present - first.present();
+            state.waiting.push_front(first);
+            before = state.acked;
+            state.kept = before;
+        }
+        state.passed = before;
+        let lost = state
+            .waiting
+            .iter()
+            .filter(|entry| matches!(entry.origin, Origin::Lost { .. }))
+            .map(|entry| entry.count)
+            .sum();
+        Some((state.queued - before - lost, lost))
+    }
+
+    /// The connection is gone: nothing of it is told any more.
+    pub(super) fn detach(&self) {
+        self.state.lock().writer = None;
+    }
+
+    /// Asks the connection to write what waits and then to end with `code`.
+    pub(super) fn close(&self, code: Code, wakes: &mut Wakes) {
+        let mut state = self.state.lock();
+        state.closing.get_or_insert(code);
+        wakes.writers.extend(state.writer.take());
+    }
+
+    /// Why the connection must end, if it must.
+    pub(super) fn closing(&self) -> Option<Code> {
+        self.state.lock().closing
+    }
+
+    /// Ready when there is something to write, or a reason to end.
+    pub(super) fn poll_ready(&self, generation: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.generation == generation && state.waiting.is_empty() && state.closing.is_none() {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether so much waits that the client had better read before it asks for more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.state.lock().waiting_bytes > self.limits.bytes / STALL_SHARE
+    }
+
+    /// Ready when publishers need not wait for this outbox any more.
+    pub(super) fn poll_relief(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.overstayed || state.waiting_bytes <= self.limits.bytes / STALL_SHARE {
+            return Poll::Ready(());
+        }
+        if !state.stalled.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.stalled.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Nobody waits for this outbox again until it has drained.
+    pub(super) fn overstay(&self) {
+        let mut state = self.state.lock();
+        state.overstayed = true;
+        state.stalled.drain(..).for_each(Waker::wake);
+    }
+
+    pub(super) fn holds(&self) -> Holds {
+        let state = self.state.lock();
+        Holds {
+            messages: state.messages,
+            bytes: state.bytes,
+            totals: state.totals,
+        }
+    }
+
+    /// Forgets everything; the session is over.
+    pub(super) fn clear(&self) {
+        let mut state = self.state.lock();
+        let bytes = state.bytes;
+        self.refund(&mut state, bytes);
+        state.over = true;
+        state.messages = 0;
+        state.waiting_bytes = 0;
+        state.sent.clear();
+        state.waiting.clear();
+        state.kept = state.queued;
+        state.passed = state.queued;
+        state.stalled.drain(..).for_each(Waker::wake);
+    }
+
+    fn append(&self, state: &mut State, entry: Entry, charge: u64) {
+        state.queued += entry.count;
+        state.messages += entry.count;
+        state.totals.messages += entry.count;
+        state.totals.bytes += entry.frames.len() as u64;
+        state.bytes += charge;
+        state.waiting_bytes += charge;
+        self.budget.charge(charge);
+        state.waiting.push_back(entry);
+    }
+
+    /// Puts an entry back that was counted before.
+    fn insert(&self, state: &mut State, at: usize, entry: Entry) {
+        let charge = entry.charge();
+        state.bytes += charge;
+        state.waiting_bytes += charge;
+        self.budget.charge(charge);
+        state.waiting.insert(at, entry);
+    }
+
+    fn refund(&self, state: &mut State, charge: u64) {
+        state.bytes -= charge;
+        self.budget.refund(charge);
+    }
+
+    fn fits(&self, state: &State, charge: u64, count: u64) -> bool {
+        state.bytes + charge <= self.limits.bytes
+            && state.messages + count <= self.limits.messages
+            && self.budget.fits(charge)
+    }
+
+    fn make_room(&self, state: &mut State, charge: u64, count: u64) -> bool {
+        while !self.fits(state, charge, count) {
+            if !self.release(state) && !self.drop_oldest(state) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Lets go of the oldest entry that was sent; `false` if there is none.
+    fn release(&self, state: &mut State) -> bool {
+        let Some(entry) = state.sent.pop_front() else {
+            return false;
+        };
+        state.kept += entry.count;
+        state.messages -= entry.present();
+        self.refund(state, entry.charge());
+        true
+    }
+
+    /// Puts a gap in the place of the oldest channel messages that wait; `false` if there are none.
+    fn drop_oldest(&self, state: &mut State) -> bool {
+        let Some(at) = state.waiting.iter().position(Entry::droppable) else {
+            return false;
+        };
+        let Some(entry) = state.waiting.remove(at) else {
+            return false;
+        };
+        let charge = entry.charge();
+        self.refund(state, charge);
+        state.waiting_bytes -= charge;
+        state.messages -= entry.count;
+        let Origin::Channel { channel, .. } = entry.origin else {
+            unreachable!("only messages of a channel are dropped");
+        };
+        self.lose(state, at, Some(channel), entry.count);
+        true
+    }
+
+    /// Counts `lost` messages in a gap before the entry `at`: in one that is there already, if
+    /// nothing but gaps lies between.
+    fn lose(&self, state: &mut State, at: usize, channel: Option<ChannelId>, lost: u64) {
+        state.totals.lost += lost;
+        for index in (0..at).rev() {
+            match &state.waiting[index].origin {
+                Origin::Lost { channel: of, .. } if *of == channel => {
+                    state.waiting[index].count += lost;
+                    return;
+                }
+                Origin::Lost { .. } => {}
+                _ => break,
+            }
+        }
+        self.insert(state, at, Entry {
+            origin: Origin::Lost { channel, cause: Code::SLOW_CONSUMER },
+            frames: Bytes::new(),
+            count: lost,
+        });
+    }
+
+    /// Forgets the entries of `sent` that are confirmed as a whole.
+    fn trim(&self, state: &mut State) {
+        while let Some(entry) = state.sent.front() {
+            if state.kept + entry.count > state.acked {
+                break;
+            }
+            self.release(state);
+        }
+    }
+
+    /// Puts what was sent back in front of what waits.
+    fn unsend(&self, state: &mut State) {
+        while let Some(entry) = state.sent.pop_back() {
+            state.waiting_bytes += entry.charge();
+            state.waiting.push_front(entry);
+        }
+        state.passed = state.kept;
+    }
+
+    /// Panics if the invariant does not hold.
+    pub(super) fn check(&self) {
+        let state = self.state.lock();
+        let count = |queue: &VecDeque<Entry>| queue.iter().map(|entry| entry.count).sum::<u64>();
+        let charge = |queue: &VecDeque<Entry>| queue.iter().map(Entry::charge).sum::<u64>();
+        assert_eq!(state.kept + count(&state.sent), state.passed, "sent messages");
+        assert_eq!(state.passed + count(&state.waiting), state.queued, "waiting messages");
+        assert!(state.acked <= state.passed, "confirmed, but not sent");
+        let present = state.sent.iter().chain(&state.waiting).map(Entry::present).sum::<u64>();
+        assert_eq!(state.messages, present, "messages");
+        assert_eq!(state.waiting_bytes, charge(&state.waiting), "waiting bytes");
+        assert_eq!(state.bytes, state.waiting_bytes + charge(&state.sent), "bytes");
+        for entry in state.sent.iter().chain(&state.waiting) {
+            assert!(entry.count > 0, "an entry without messages");
+            let mut rest = &entry.frames[..];
+            let mut frames = 0;
+            while let Ok(Some((frame, after))) = RawFrame::split(rest, usize::MAX) {
+                assert!(frame.wire_bytes() > PREFIX_BYTES);
+                frames += 1;
+                rest = after;
+            }
+            let lost = matches!(entry.origin, Origin::Lost { .. });
+            assert_eq!(frames, if lost { 0 } else { entry.count }, "frames of an entry");
+        }
+    }
+}

@@ -1,0 +1,620 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use localhub_protocol::limits::{HEADER_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
+use localhub_protocol::{
+    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Message, RawFrame,
+    Retain, Target, TopicFilter,
+};
+
+use super::channel::{Channel, Run};
+use super::outbox::{Entry, Origin, Sender};
+use super::session::{FIRST_GENERATION, Session};
+use super::{Batch, Close, Hub, Refusal, Wakes};
+
+/// The broker's side of one connection.
+///
+/// A peer carries out its client's frames. Messages go straight to a channel it has joined or to
+/// another client's outbox; only what changes who is where (join, leave) takes the hub's lock.
+#[derive(Debug)]
+pub struct Peer {
+    hub: Arc<Hub>,
+    session: Arc<Session>,
+    generation: u64,
+    sender: Sender,
+    /// The channels this client is in. A shortcut, never the authority: the channel itself
+    /// refuses a sender that it does not know.
+    joined: BTreeMap<ChannelId, Arc<Channel>>,
+    /// Control frames that go out before anything else.
+    control: Vec<u8>,
+    /// Pongs to send, each once everything up to a position is sent.
+    pongs: Vec<Pong>,
+    /// How many of the client's messages were carried out, as of the last turn.
+    received: u64,
+    /// How many of them the client has been told.
+    confirmed: u64,
+    /// Whether the client has yet to show that it got the token of its welcome.
+    token_unproven: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Pong {
+    nonce: u64,
+    after: u64,
+    received: u64,
+}
+
+/// What the server has to do after a peer carried out frames.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Turn {
+    /// An operator asked the broker to stop.
+    pub stop: bool,
+    /// The client said goodbye.
+    pub goodbye: bool,
+}
+
+/// What is carried out in one turn, before others get theirs.
+const TURN_BYTES_MAX: usize = 512 * 1024;
+
+/// A client is told how far the broker has come after so many messages, asked or not.
+const CONFIRM_EVERY: u64 = 256;
+
+/// Less than this is copied out of what was read, so that a short message that waits does not keep a
+/// whole read buffer.
+const SHARE_BYTES_MIN: usize = 16 * 1024;
+
+/// Pings that may wait for their pong; a client that asks faster is not read from.
+const PONGS_MAX: usize = 64;
+
+impl Peer {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        session: Arc<Session>,
+        generation: u64,
+        received: u64,
+        joined: BTreeMap<ChannelId, Arc<Channel>>,
+    ) -> Self {
+        let sender = Sender { client: session.id, name: session.name.clone() };
+        Self {
+            hub,
+            session,
+            generation,
+            sender,
+            joined,
+            control: Vec::new(),
+            pongs: Vec::new(),
+            received,
+            confirmed: received,
+            token_unproven: generation != FIRST_GENERATION,
+            ended: false,
+        }
+    }
+
+    /// The session's id.
+    pub fn client(&self) -> ClientId {
+        self.session.id
+    }
+
+    /// The client's name.
+    pub fn name(&self) -> &str {
+        self.session.name.as_str()
+    }
+
+    /// Carries out the whole frames at the front of `buffer`, a bounded number of them, and takes
+    /// them out of it. Call [`Wakes::fire`] afterwards.
+    ///
+    /// Call it again while it takes something; `buffer` then holds at most a part of a frame.
+    ///
+    /// # Errors
+    /// The client broke the rules, or its session is over: the connection must end.
+    pub fn receive(
+        &mut self,
+        buffer: &mut BytesMut,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<Turn, Close> {
+        let max = self.hub.settings.limits.frame_bytes();
+        let whole = whole_frames(buffer, max)?;
+        let session = self.session.clone();
+        let mut received = session.turn.lock();
+        self.still_valid()?;
+        if whole > 0 && std::mem::take(&mut self.token_unproven) {
+            self.hub.forget_spent_token(session.id, self.generation);
+        }
+        let before = *received;
+        let chunk = buffer.split_to(whole).freeze();
+        let mut turn = Turn::default();
+        let mut rest = chunk.clone();
+        let result = loop {
+            let Ok(Some((frame, _))) = RawFrame::split(&rest, max) else {
+                break Ok(());
+            };
+            match self.carry_out(frame, &rest, &mut received, now, &mut turn, wakes) {
+                Ok(bytes) => rest.advance(bytes),
+                Err(close) => break Err(close),
+            }
+        };
+        let (messages, bytes) = (*received - before, (chunk.len() - rest.len()) as u64);
+        session.totals.messages.fetch_add(messages, Ordering::Relaxed);
+        session.totals.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.hub.counters.messages_in.fetch_add(messages, Ordering::Relaxed);
+        self.received = *received;
+        result.map(|()| turn)
+    }
+
+    /// Carries out the frame at the front of `rest`, and those behind it that go the same way. Says
+    /// how many bytes that were.
+    fn carry_out(
+        &mut self,
+        frame: RawFrame<'_>,
+        rest: &Bytes,
+        received: &mut u64,
+        now: Duration,
+        turn: &mut Turn,
+        wakes: &mut Wakes,
+    ) -> Result<usize, Close> {
+        let bytes = frame.wire_bytes();
+        // The table of contents of the broker: one line for each kind of frame.
+        let (request, outcome) = match ClientFrame::decode(frame.body())? {
+            ClientFrame::Ack { received } => return self.confirm(received).map(|()| bytes),
+            ClientFrame::Ping { nonce, received: theirs } => {
+                self.confirm(theirs)?;
+                return self.ping(nonce, *received).map(|()| bytes);
+            }
+            ClientFrame::Pong { received, .. } => return self.confirm(received).map(|()| bytes),
+            ClientFrame::Close { .. } => {
+                turn.goodbye = true;
+                return Ok(rest.len());
+            }
+            ClientFrame::Hello(_) => {
+                return Err(Close::new(Code::OUT_OF_ORDER, "a second hello"));
+            }
+            ClientFrame::Message(message) => {
+                return Ok(self.forward(message, bytes, rest, received, now, turn, wakes));
+            }
+            ClientFrame::Join { name, hidden, state } => {
+                *received += 1;
+                (*received, self.join(*received, name, hidden, state, wakes))
+            }
+            ClientFrame::Leave { channel } => {
+                *received += 1;
+                (*received, self.leave(*received, channel, wakes))
+            }
+            ClientFrame::PresenceSet { channel, state } => {
+                *received += 1;
+                (*received, self.presence_set(*received, channel, state, wakes))
+            }
+            ClientFrame::PresenceWatch { channel, on } => {
+                *received += 1;
+                let outcome = self
+                    .channel(channel)
+                    .and_then(|channel| channel.watch(self.session.id, *received, on, wakes));
+                (*received, outcome)
+            }
+            ClientFrame::Subscribe { channel, filter, snapshot } => {
+                *received += 1;
+                (*received, self.subscribe(*received, channel, filter, snapshot, wakes))
+            }
+            ClientFrame::Unsubscribe { channel, filter } => {
+                *received += 1;
+                (*received, self.unsubscribe(*received, channel, filter, wakes))
+            }
+            ClientFrame::Snapshot { channel, filter } => {
+                *received += 1;
+                (*received, self.snapshot(*received, channel, filter, wakes))
+            }
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(request, 1, refusal, wakes);
+        }
+        Ok(bytes)
+    }
+
+    /// Passes on a message and those behind it that go the same way; says how many bytes they are.
+    #[expect(clippy::too_many_arguments, reason = "the one place where a run is put together")]
+    fn forward(
+        &mut self,
+        message: Message<'_>,
+        bytes: usize,
+        rest: &Bytes,
+        received: &mut u64,
+        now: Duration,
+        turn: &mut Turn,
+        wakes: &mut Wakes,
+    ) -> usize {
+        let max = self.hub.settings.limits.payload_bytes as usize;
+        let first = *received + 1;
+        let payload = message.payload().len();
+        let (end, count) = if payload <= max { run(rest, &message, bytes, max) } else { (bytes, 1) };
+        *received += count;
+        let outcome = if payload > max {
+            Err(Refusal::PayloadTooLarge { bytes: payload as u64, max: max as u64 })
+        } else {
+            match message {
+                Message::Publish { channel, retain, content, topic, .. } => {
+                    let run = Run {
+                        topic: Some(topic),
+                        retain,
+                        content,
+                        payload_bytes: payload,
+                        frames: keep(rest, end),
+                        count,
+                    };
+                    self.channel(channel)
+                        .and_then(|channel| channel.publish(&self.sender, run, wakes))
+                }
+                Message::Broadcast { channel, content, .. } => {
+                    let run = Run {
+                        topic: None,
+                        retain: Retain::No,
+                        content,
+                        payload_bytes: payload,
+                        frames: keep(rest, end),
+                        count,
+                    };
+                    self.channel(channel)
+                        .and_then(|channel| channel.publish(&self.sender, run, wakes))
+                }
+                Message::Direct { to, .. } => self.direct(to, keep(rest, end), first, count, wakes),
+                Message::Request { to: Target::Id(ClientId::HUB), method, payload, .. } => {
+                    self.administer(first, method, payload, now, turn, wakes);
+                    Ok(())
+                }
+                Message::Request { .. } => {
+                    Err(Refusal::NotSupported { what: "a request to another client" })
+                }
+                Message::Reply { .. } => {
+                    Err(Refusal::NotSupported { what: "a reply to another client" })
+                }
+            }
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(first, count, refusal, wakes);
+        }
+        end
+    }
+
+    fn direct(
+        &self,
+        to: Target<'_>,
+        frames: Bytes,
+        first: u64,
+        count: u64,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let directory = &self.hub.directory;
+        let receiver = match to {
+            Target::Id(client) => directory.ids.get(&client).map(|found| Arc::clone(&found)),
+            Target::Name(name) => directory.names.get(name).map(|found| Arc::clone(&found)),
+        };
+        let receiver = receiver.ok_or(Refusal::UnknownClient)?;
+        let origin = Origin::Direct { sender: self.sender.clone(), first };
+        if receiver.outbox.offer(&Entry { origin, frames, count }, wakes) {
+            Ok(())
+        } else {
+            Err(Refusal::OutboxFull)
+        }
+    }
+
+    fn administer(
+        &self,
+        request: u64,
+        method: &str,
+        arguments: &[u8],
+        now: Duration,
+        turn: &mut Turn,
+        wakes: &mut Wakes,
+    ) {
+        let answer = self.hub.administer(method, arguments, now, wakes);
+        let (error, content, payload) = match answer {
+            Ok(answer) => {
+                turn.stop |= answer.stop;
+                (None, ContentType::CBOR, answer.payload)
+            }
+            Err(refusal) => {
+                (Some(refusal.code()), ContentType::TEXT, refusal.to_string().into_bytes())
+            }
+        };
+        let mut frame = Vec::new();
+        BrokerFrame::Message(Message::Reply {
+            to: self.session.id,
+            request,
+            error,
+            content,
+            payload: &payload,
+        })
+        .encode(&mut frame);
+        let name = HUB_NAME.parse().expect("three letters are a name");
+        let sender = Sender { client: ClientId::HUB, name };
+        let origin = Origin::Direct { sender, first: request };
+        let entry = Entry { origin, frames: frame.into(), count: 1 };
+        self.session.outbox.answer_entries([entry], wakes);
+    }
+
+    fn join(
+        &mut self,
+        request: u64,
+        name: &str,
+        hidden: bool,
+        state: &[u8],
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        check_state(state)?;
+        let name = name.parse().map_err(Refusal::BadChannelName)?;
+        let channel = self.hub.join(&self.session, self.generation, name)?;
+        channel.join(&self.session, request, hidden, state, wakes);
+        self.joined.insert(channel.id, channel);
+        Ok(())
+    }
+
+    fn leave(
+        &mut self,
+        request: u64,
+        channel: ChannelId,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let channel = self.joined.remove(&channel).ok_or(Refusal::NotAMember)?;
+        self.hub.leave(&self.session, self.generation, &channel, wakes)?;
+        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        Ok(())
+    }
+
+    fn presence_set(
+        &self,
+        request: u64,
+        channel: ChannelId,
+        state: &[u8],
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        check_state(state)?;
+        self.channel(channel)?.set_presence(self.session.id, state, wakes)?;
+        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        Ok(())
+    }
+
+    fn subscribe(
+        &self,
+        request: u64,
+        channel: ChannelId,
+        filter: &str,
+        snapshot: bool,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let channel = self.channel(channel)?;
+        let filter: TopicFilter = filter.parse().map_err(Refusal::BadFilter)?;
+        let limit = self.hub.settings.limits.subscriptions;
+        let held = &self.session.subscriptions;
+        if held.load(Ordering::Relaxed) >= limit {
+            return Err(Refusal::LimitReached { what: "too many subscriptions", limit });
+        }
+        if channel.subscribe(self.session.id, request, filter, snapshot, wakes)? {
+            held.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(
+        &self,
+        request: u64,
+        channel: ChannelId,
+        filter: &str,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        self.channel(channel)?.unsubscribe(self.session.id, filter)?;
+        self.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        Ok(())
+    }
+
+    fn snapshot(
+        &self,
+        request: u64,
+        channel: ChannelId,
+        filter: &str,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let filter = filter.parse().map_err(Refusal::BadFilter)?;
+        self.channel(channel)?.snapshot(self.session.id, request, &filter, wakes)
+    }
+
+    fn channel(&self, channel: ChannelId) -> Result<&Arc<Channel>, Refusal> {
+        self.joined.get(&channel).ok_or(Refusal::NotAMember)
+    }
+
+    fn refuse(&self, first: u64, count: u64, refusal: Refusal, wakes: &mut Wakes) {
+        self.session.totals.refuse(refusal.code(), count);
+        let detail = refusal.to_string();
+        for request in first..first + count {
+            let code = refusal.code();
+            self.session.outbox.answer(&BrokerFrame::Refusal { request, code, detail: &detail }, wakes);
+        }
+    }
+
+    fn confirm(&self, received: u64) -> Result<(), Close> {
+        if self.session.outbox.ack(received) { Ok(()) } else { Err(Code::BAD_POSITION.into()) }
+    }
+
+    fn ping(&mut self, nonce: u64, received: u64) -> Result<(), Close> {
+        let after = self.session.outbox.queued();
+        self.pongs.push(Pong { nonce, after, received });
+        Ok(())
+    }
+
+    /// Whether this connection still speaks for its session.
+    fn still_valid(&self) -> Result<(), Close> {
+        if self.session.generation() == self.generation {
+            return Ok(());
+        }
+        Err(self.session.outbox.closing().unwrap_or(Code::SUPERSEDED).into())
+    }
+
+    /// Whether the client had better read before it is read from again.
+    pub fn is_crowded(&self) -> bool {
+        self.pongs.len() >= PONGS_MAX || self.session.outbox.is_crowded()
+    }
+
+    /// Moves what is to be written to `batch`: about `max` bytes at most.
+    pub fn take(&mut self, batch: &mut Batch, max: usize) {
+        batch.control(&mut self.control);
+        if self.still_valid().is_err() {
+            return;
+        }
+        let all = self.session.outbox.take(self.generation, batch, max);
+        let passed = if self.pongs.is_empty() { 0 } else { self.session.outbox.passed() };
+        let due = self.pongs.iter().take_while(|pong| pong.after <= passed).count();
+        for Pong { nonce, received, .. } in self.pongs.drain(..due) {
+            batch.frame(&BrokerFrame::Pong { nonce, received });
+            self.confirmed = self.confirmed.max(received);
+        }
+        let behind = self.received - self.confirmed;
+        if all && behind > 0 && (behind >= CONFIRM_EVERY || !batch.is_empty()) {
+            self.confirmed = self.received;
+            batch.frame(&BrokerFrame::Ack { received: self.received });
+        }
+    }
+
+    /// Asks the client whether it is still there.
+    pub fn probe(&mut self, nonce: u64) {
+        let received = self.received;
+        self.control(&BrokerFrame::Ping { nonce, received });
+    }
+
+    /// Tells the client that the broker will close soon, and when to come back.
+    pub fn go_away(&mut self, code: Code, delay: Duration) {
+        let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        self.control(&BrokerFrame::GoAway { code, delay_ms });
+    }
+
+    /// Tells the client why its connection ends.
+    pub fn say_goodbye(&mut self, close: &Close) {
+        self.control(&BrokerFrame::Close { code: close.code, detail: &close.detail });
+    }
+
+    /// Ready when there is something to write, or [`Peer::closing`] says why to end.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.control.is_empty() || self.still_valid().is_err() {
+            return Poll::Ready(());
+        }
+        self.session.outbox.poll_ready(self.generation, cx)
+    }
+
+    /// Why the connection must end, if the hub says so.
+    pub fn closing(&self) -> Option<Code> {
+        match self.still_valid() {
+            Ok(()) => self.session.outbox.closing(),
+            Err(close) => Some(close.code),
+        }
+    }
+
+    pub(super) fn control(&mut self, frame: &BrokerFrame<'_>) {
+        frame.encode(&mut self.control);
+    }
+
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The session and the connection's generation, for the hub to part them.
+    pub(super) fn into_session(mut self) -> Option<(Arc<Session>, u64)> {
+        (!std::mem::replace(&mut self.ended, true))
+            .then(|| (self.session.clone(), self.generation))
+    }
+}
+
+/// The broker's own name, as the sender of its answers.
+const HUB_NAME: &str = "hub";
+
+/// How many bytes of whole frames there are at the front, up to about a turn's worth.
+fn whole_frames(buffer: &[u8], max: usize) -> Result<usize, Close> {
+    let mut rest = buffer;
+    while buffer.len() - rest.len() < TURN_BYTES_MAX {
+        match RawFrame::split(rest, max) {
+            Ok(Some((_, after))) => rest = after,
+            Ok(None) => break,
+            // What came before it is carried out first.
+            Err(_) if rest.len() < buffer.len() => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(buffer.len() - rest.len())
+}
+
+/// The frames at the front of `rest` that go the same way as `first`, which takes `bytes`: where they end, and
+/// how many they are.
+fn run(rest: &[u8], first: &Message<'_>, bytes: usize, max: usize) -> (usize, u64) {
+    let way = Way::of(first);
+    if way.is_none() {
+        return (bytes, 1);
+    }
+    // A frame of the same length whose bytes before the payload are the same has the same header.
+    let mut like = (bytes, bytes - first.payload().len());
+    let mut like_at = 0;
+    let mut end = bytes;
+    let mut count = 1;
+    while let Ok(Some((frame, _))) = RawFrame::split(&rest[end..], max + HEADER_BYTES_MAX) {
+        let wire = frame.as_bytes();
+        let (length, header) = like;
+        if wire.len() != length || wire[..header] != rest[like_at..like_at + header] {
+            let Ok(ClientFrame::Message(message)) = ClientFrame::decode(frame.body()) else {
+                break;
+            };
+            if Way::of(&message) != way || message.payload().len() > max {
+                break;
+            }
+            like = (wire.len(), wire.len() - message.payload().len());
+            like_at = end;
+        }
+        end += wire.len();
+        count += 1;
+    }
+    (end, count)
+}
+
+/// Where a message goes; messages with the same way can go together.
+#[derive(Eq, PartialEq)]
+enum Way<'a> {
+    Channel(ChannelId),
+    Client(Target<'a>),
+    Topic(ChannelId, &'a str),
+}
+
+impl<'a> Way<'a> {
+    fn of(message: &Message<'a>) -> Option<Self> {
+        match *message {
+            Message::Publish { channel, retain: Retain::No, topic, .. } => {
+                Some(Self::Topic(channel, topic))
+            }
+            Message::Broadcast { channel, .. } => Some(Self::Channel(channel)),
+            Message::Direct { to, .. } => Some(Self::Client(to)),
+            _ => None,
+        }
+    }
+}
+
+/// The first `end` bytes of what was read, to be kept: shared if they are a good part of it.
+fn keep(rest: &Bytes, end: usize) -> Bytes {
+    if end >= SHARE_BYTES_MIN {
+        rest.slice(..end)
+    } else {
+        Bytes::copy_from_slice(&rest[..end])
+    }
+}
+
+fn check_state(state: &[u8]) -> Result<(), Refusal> {
+    if state.len() <= PRESENCE_STATE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Refusal::StateTooLarge {
+        bytes: state.len() as u64,
+        max: PRESENCE_STATE_BYTES_MAX as u64,
+    })
+}

@@ -1,0 +1,412 @@
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use localhub_protocol::limits::HELLO_BYTES_MAX;
+use localhub_protocol::{
+    BrokerFrame, ClientFrame, Code, Hello, PREFIX_BYTES, RawFrame, ResumeToken,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::identity::ProcessWatch;
+use crate::hub::{Batch, Close, Departure, Identity, Peer, Wakes};
+
+/// How much is read at once: a good part of what a socket's buffer holds.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How much of an outbox goes into one write: a few times what a socket's buffer takes.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// How many slices one write has; systems take up to 1024, and few batches have more.
+const WRITE_SLICES: usize = 64;
+
+/// How long a publisher waits for the outboxes that it filled. Bursts cost nothing that way, and
+/// a receiver that stands still costs this once.
+const STALL_MAX: Duration = Duration::from_millis(100);
+
+/// How long a connection that is told to end may take to read why.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// After this many pings without a sign of life, a client counts as hung.
+const PINGS_MAX: u32 = 2;
+
+/// How long after a lost connection its process may take to be seen dead. A process that is killed
+/// loses its sockets first.
+const DEATH_MAX: Duration = Duration::from_millis(50);
+
+/// Serves one client until its connection ends.
+pub(super) async fn serve<S>(mut stream: S, identity: Identity, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut wakes = Wakes::default();
+    let mut buffer = BytesMut::new();
+    let pid = identity.pid;
+    let peer = match greet(&mut stream, identity, &shared, &mut buffer, &mut wakes).await {
+        Ok(peer) => peer,
+        Err(ending) => {
+            wakes.fire();
+            return turn_away(stream, ending, &shared).await;
+        }
+    };
+    wakes.fire();
+    debug!(client = %peer.name(), id = %peer.client(), pid, "attached");
+    let mut connection = Connection::new(stream, peer, buffer, shared, wakes);
+    let ending = connection.run().await;
+    connection.finish(ending, pid).await;
+}
+
+/// How a connection came to its end.
+enum Ending {
+    /// The client closed it, or it broke.
+    Lost,
+    /// The client said goodbye.
+    Goodbye,
+    /// The client is told why.
+    Closed(Close),
+}
+
+impl From<io::Error> for Ending {
+    fn from(_: io::Error) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<Close> for Ending {
+    fn from(close: Close) -> Self {
+        Self::Closed(close)
+    }
+}
+
+/// Reads the hello and finds the client its place. What was read behind the hello stays in `buffer`.
+async fn greet<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    identity: Identity,
+    shared: &Shared,
+    buffer: &mut BytesMut,
+    wakes: &mut Wakes,
+) -> Result<Peer, Ending> {
+    let deadline = Instant::now() + shared.hello_timeout;
+    let length = loop {
+        match RawFrame::split(buffer, HELLO_BYTES_MAX) {
+            Ok(Some((frame, _))) => break frame.wire_bytes(),
+            Ok(None) => {}
+            Err(error) => return Err(Close::from(error).into()),
+        }
+        let room = HELLO_BYTES_MAX + PREFIX_BYTES - buffer.len();
+        match timeout_at(deadline, read(stream, buffer, room)).await {
+            Err(_) => return Err(Close::from(Code::HELLO_TIMEOUT).into()),
+            Ok(Ok(0)) => return Err(Ending::Lost),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.into()),
+        }
+    };
+    let frame = buffer.split_to(length).freeze();
+    let hello: Hello<'_> = match ClientFrame::decode(&frame[PREFIX_BYTES..]) {
+        Ok(ClientFrame::Hello(hello)) => hello,
+        Ok(_) => {
+            return Err(Close::new(Code::OUT_OF_ORDER, "the first frame must be a hello").into());
+        }
+        Err(error) => return Err(Close::from(error).into()),
+    };
+    let mut token = ResumeToken([0; 32]);
+    if let Err(error) = getrandom::fill(&mut token.0) {
+        warn!(%error, "the system gave no randomness");
+        return Err(Ending::Lost);
+    }
+    let now = shared.clock.now();
+    Ok(shared.hub.attach(&hello, identity, token, now, wakes)?)
+}
+
+/// Tells a client that was not let in why.
+async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, ending: Ending, shared: &Shared) {
+    let Ending::Closed(close) = ending else {
+        return;
+    };
+    shared.refused(&close, None);
+    let mut frame = Vec::new();
+    BrokerFrame::Close { code: close.code, detail: &close.detail }.encode(&mut frame);
+    let farewell = async {
+        stream.write_all(&frame).await?;
+        stream.shutdown().await
+    };
+    // A client that does not even read this is not waited for.
+    let _ = timeout(FAREWELL_MAX, farewell).await;
+}
+
+/// One client's connection: the socket, what was read of it and what is to be written.
+struct Connection<S> {
+    stream: S,
+    peer: Peer,
+    shared: Arc<Shared>,
+    /// What was read and not carried out yet: at most a part of a frame.
+    buffer: BytesMut,
+    wakes: Wakes,
+    batch: Batch,
+    /// How much of the batch is written.
+    written: usize,
+    /// Since when the client has been silent.
+    heard: Instant,
+    pings: u32,
+    /// While set, nothing is read: outboxes that this client filled are full.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a connection can go on with.
+#[derive(Default)]
+struct Events {
+    read: Option<io::Result<usize>>,
+    wrote: Option<io::Result<usize>>,
+    /// The outbox has something, or the hub a reason to end.
+    ready: bool,
+    relieved: bool,
+    silent: bool,
+}
+
+impl Events {
+    fn any(&self) -> bool {
+        self.read.is_some() || self.wrote.is_some() || self.ready || self.relieved || self.silent
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, peer: Peer, buffer: BytesMut, shared: Arc<Shared>, wakes: Wakes) -> Self {
+        Self {
+            stream,
+            peer,
+            shared,
+            buffer,
+            wakes,
+            batch: Batch::default(),
+            written: 0,
+            heard: Instant::now(),
+            pings: 0,
+            stalled: None,
+        }
+    }
+
+    /// Reads, carries out and writes, until there is a reason to stop.
+    async fn run(&mut self) -> Ending {
+        let ping = self.shared.hub.settings().ping;
+        let mut silence = pin!(sleep_until(self.heard + ping));
+        // A client need not wait for the welcome: frames may have come with the hello.
+        if let Err(ending) = self.carry_out() {
+            return ending;
+        }
+        loop {
+            if self.batch.is_empty() {
+                self.peer.take(&mut self.batch, WRITE_BYTES);
+                if self.batch.is_empty()
+                    && let Some(code) = self.peer.closing()
+                {
+                    return Ending::Closed(code.into());
+                }
+            }
+            let events = poll_fn(|cx| self.poll_events(silence.as_mut(), cx)).await;
+            if events.relieved {
+                self.stalled = None;
+                if let Err(ending) = self.carry_out() {
+                    return ending;
+                }
+            }
+            match events.read {
+                Some(Ok(0)) => return Ending::Lost,
+                Some(Ok(_)) => {
+                    self.heard = Instant::now();
+                    self.pings = 0;
+                    if let Err(ending) = self.carry_out() {
+                        return ending;
+                    }
+                }
+                Some(Err(_)) => return Ending::Lost,
+                None => {}
+            }
+            match events.wrote {
+                Some(Ok(bytes)) => {
+                    self.written += bytes;
+                    if self.written == self.batch.len() {
+                        self.batch.clear();
+                        self.written = 0;
+                    }
+                }
+                Some(Err(_)) => return Ending::Lost,
+                None => {}
+            }
+            if events.silent {
+                if self.heard.elapsed() >= ping {
+                    if self.pings == PINGS_MAX {
+                        return Ending::Closed(Code::PING_TIMEOUT.into());
+                    }
+                    self.pings += 1;
+                    self.peer.probe(self.pings.into());
+                    silence.as_mut().reset(Instant::now() + ping);
+                } else {
+                    silence.as_mut().reset(self.heard + ping);
+                }
+            }
+        }
+    }
+
+    fn poll_events(
+        &mut self,
+        silence: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Events> {
+        let mut events = Events::default();
+        if let Some(stalled) = &mut self.stalled {
+            if self.wakes.poll_relief(cx).is_ready() {
+                events.relieved = true;
+            } else if stalled.as_mut().poll(cx).is_ready() {
+                self.wakes.give_up();
+                events.relieved = true;
+            }
+        } else if !self.peer.is_crowded()
+            && let Poll::Ready(result) = poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)
+        {
+            events.read = Some(result);
+        }
+        if self.batch.is_empty() {
+            events.ready = self.peer.poll_ready(cx).is_ready();
+        } else if let Poll::Ready(result) = self.poll_write(cx) {
+            events.wrote = Some(result);
+        }
+        events.silent = silence.poll(cx).is_ready();
+        if events.any() { Poll::Ready(events) } else { Poll::Pending }
+    }
+
+    /// Writes what it can of the batch; zero bytes is an error.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut skip = self.written;
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let mut count = 0;
+        for piece in self.batch.pieces() {
+            if skip >= piece.len() {
+                skip -= piece.len();
+                continue;
+            }
+            slices[count] = IoSlice::new(&piece[skip..]);
+            skip = 0;
+            count += 1;
+            if count == WRITE_SLICES {
+                break;
+            }
+        }
+        match ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Carries out the whole frames that were read, unless publishers have to wait.
+    fn carry_out(&mut self) -> Result<(), Ending> {
+        while !self.buffer.is_empty() {
+            let before = self.buffer.len();
+            let now = self.shared.clock.now();
+            let turn = self.peer.receive(&mut self.buffer, now, &mut self.wakes);
+            self.wakes.fire();
+            let turn = turn?;
+            if turn.stop {
+                info!(client = %self.peer.name(), "asked to stop");
+                self.shared.stop_asked.notify_one();
+            }
+            if turn.goodbye {
+                return Err(Ending::Goodbye);
+            }
+            if self.wakes.is_stalled() {
+                let until = Instant::now() + STALL_MAX;
+                self.stalled = Some(Box::pin(sleep_until(until)));
+                break;
+            }
+            if self.buffer.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, and tells the hub what becomes of the session.
+    async fn finish(mut self, ending: Ending, pid: Option<u32>) {
+        let departure = match &ending {
+            Ending::Goodbye => Departure::Final,
+            Ending::Lost if died(pid).await => Departure::Final,
+            Ending::Lost => Departure::Lost,
+            // A hung client may wake up; one that breaks the rules has nothing to come back for.
+            Ending::Closed(close) if close.code == Code::PING_TIMEOUT => Departure::Lost,
+            Ending::Closed(_) => Departure::Final,
+        };
+        if let Ending::Closed(close) = &ending {
+            if !matches!(close.code, Code::SHUTTING_DOWN | Code::KICKED) {
+                self.shared.refused(close, Some((self.peer.name(), pid)));
+            }
+            self.peer.say_goodbye(close);
+            let _ = timeout(FAREWELL_MAX, self.farewell()).await;
+        }
+        let reason = match &ending {
+            Ending::Lost => "lost",
+            Ending::Goodbye => "goodbye",
+            Ending::Closed(close) => close.code.name(),
+        };
+        debug!(client = %self.peer.name(), id = %self.peer.client(), pid, reason, "detached");
+        let now = self.shared.clock.now();
+        self.shared.hub.detach(self.peer, departure, now, &mut self.wakes);
+        self.wakes.fire();
+        self.shared.parked.notify_one();
+    }
+
+    /// Writes what is left, and the reason for the end.
+    async fn farewell(&mut self) -> io::Result<()> {
+        loop {
+            if self.batch.is_empty() {
+                self.peer.take(&mut self.batch, WRITE_BYTES);
+                if self.batch.is_empty() {
+                    break;
+                }
+            }
+            self.written += poll_fn(|cx| self.poll_write(cx)).await?;
+            if self.written == self.batch.len() {
+                self.batch.clear();
+                self.written = 0;
+            }
+        }
+        self.stream.shutdown().await
+    }
+}
+
+/// Whether the process is dead, whose connection was lost: its session cannot come back.
+async fn died(pid: Option<u32>) -> bool {
+    let Some(watch) = pid.and_then(|pid| ProcessWatch::new(pid).ok()) else {
+        return false;
+    };
+    timeout(DEATH_MAX, watch.exited()).await.is_ok()
+}
+
+async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    max: usize,
+) -> io::Result<usize> {
+    poll_fn(|cx| poll_read(stream, cx, buffer, max)).await
+}
+
+/// Reads at most `max` bytes to the end of `buffer`. A frame that is longer makes room as it
+/// comes in, and not as it claims to be.
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+    max: usize,
+) -> Poll<io::Result<usize>> {
+    buffer.reserve(max.min(READ_BYTES));
+    let before = buffer.len();
+    let mut room = (&mut *buffer).limit(max);
+    let read = pin!(stream.read_buf(&mut room));
+    ready!(read.poll(cx))?;
+    Poll::Ready(Ok(buffer.len() - before))
+}
