@@ -1,0 +1,176 @@
+//! What happens when a session is lost and a new one begins.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use localhub_protocol::{ChannelId, ClientFrame, Message, PREFIX_BYTES};
+
+use super::ask::Ask;
+use super::outgoing::Abandoned;
+use super::room::{Later, Room, RoomId, Takes, WatchState};
+use super::{Confirm, Core, Failure, Ticket};
+use crate::{Cause, Gap, Refused};
+
+/// A message that no connection was handed, and who waits for it.
+struct Unsent {
+    frame: Bytes,
+    confirm: Option<Ticket>,
+    admin: Option<Ticket>,
+}
+
+impl Core {
+    /// Carries what the application wants over into a new session.
+    ///
+    /// Of the messages on their way, those that no connection was handed go out in the new session.
+    /// The others may have been carried out, so they are not repeated: whoever waits for one is
+    /// told, and the rest is reported.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        let abandoned = self.outgoing.abandon();
+        let channels = std::mem::take(&mut self.by_channel);
+        (self.received, self.settled, self.doubtful) = (0, 0, 0);
+        self.values = None;
+        self.gap_everywhere();
+        for room in self.rooms.values_mut() {
+            room.channel = None;
+            room.watch.incoming.clear();
+            room.watch.state = WatchState::Off;
+        }
+
+        let mut lost = abandoned.written - abandoned.confirmed;
+        let (again, told) = self.settle_abandoned(&abandoned);
+        lost -= told;
+        let mut others = Vec::new();
+        for (_, again) in again {
+            match again {
+                Again::Ask(ask) => self.ask_anew(ask),
+                Again::Send(unsent) => match room_of(&unsent.frame, &channels) {
+                    Some(Some(id)) if self.rooms.contains_key(&id) => self.send_later(id, unsent),
+                    Some(_) => {
+                        // The channel was left meanwhile, before this could be sent.
+                        lost += u64::from(unsent.confirm.is_none());
+                        self.fail(unsent.confirm);
+                    }
+                    None => others.push(unsent),
+                },
+            }
+        }
+        let rooms: Vec<_> = self.rooms.keys().copied().collect();
+        rooms.into_iter().for_each(|room| self.rejoin(room));
+        others.into_iter().for_each(|unsent| self.send_again(&unsent));
+        if let Some(closing) = &mut self.closing {
+            closing.position = self.outgoing.queued();
+        }
+        if lost > 0 {
+            let detail = "the session ended before the broker confirmed them".to_owned();
+            self.report(Refused { cause: Cause::SessionLost, detail, messages: lost }, now);
+        }
+    }
+
+    /// Tells those who wait for what may have been carried out, and says how many that were. Gives
+    /// back, by position, what is to be done again.
+    fn settle_abandoned(&mut self, abandoned: &Abandoned) -> (BTreeMap<u64, Again>, u64) {
+        let in_doubt = abandoned.confirmed + 1..=abandoned.written;
+        let mut told = 0;
+        let mut again: BTreeMap<u64, Again> = abandoned
+            .never_sent
+            .iter()
+            .filter(|(_, frame)| message_of(frame).is_some())
+            .map(|(at, frame)| {
+                let frame = frame.clone();
+                (*at, Again::Send(Unsent { frame, confirm: None, admin: None }))
+            })
+            .collect();
+        for Confirm { position, ticket, flush } in std::mem::take(&mut self.confirms) {
+            match again.get_mut(&position) {
+                Some(Again::Send(unsent)) if !flush => unsent.confirm = Some(ticket),
+                _ => {
+                    told += u64::from(!flush && in_doubt.contains(&position));
+                    self.settle(ticket, Err(Failure::Disconnected));
+                }
+            }
+        }
+        for (position, ask) in std::mem::take(&mut self.pending) {
+            told += u64::from(in_doubt.contains(&position));
+            match (ask, again.get_mut(&position)) {
+                (Ask::Admin(ticket), Some(Again::Send(unsent))) => unsent.admin = Some(ticket),
+                (ask, _) => {
+                    again.insert(position, Again::Ask(ask));
+                }
+            }
+        }
+        (again, told)
+    }
+
+    /// Does again what a request of the lost session was to do, unless joining does it anyway.
+    fn ask_anew(&mut self, ask: Ask) {
+        match ask {
+            Ask::Join(_) | Ask::Subscribe { .. } | Ask::Watch(_) => {}
+            ask => self.repeat(ask),
+        }
+    }
+
+    fn send_later(&mut self, room: RoomId, unsent: Unsent) {
+        let Some(room) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        self.later_bytes += unsent.frame.len();
+        let (frame, confirm) = (unsent.frame, unsent.confirm);
+        room.later.push_back(Later::Message { frame, confirm });
+    }
+
+    fn send_again(&mut self, unsent: &Unsent) {
+        let Some(message) = message_of(&unsent.frame) else {
+            return;
+        };
+        let position = self.outgoing.push(&ClientFrame::Message(message));
+        if let Some(ticket) = unsent.confirm {
+            self.confirms.push_back(Confirm { position, ticket, flush: false });
+        }
+        if let Some(ticket) = unsent.admin {
+            self.pending.insert(position, Ask::Admin(ticket));
+        }
+    }
+
+    fn fail(&mut self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.settle(ticket, Err(Failure::Disconnected));
+        }
+    }
+
+    /// Puts a gap of unknown size into every stream that was live.
+    fn gap_everywhere(&mut self) {
+        for stream in self.streams.values_mut().filter(|stream| stream.live && !stream.ended) {
+            let room = stream.room.and_then(|id| self.rooms.get(&id));
+            let channel = room.map(|room| room.name.clone());
+            stream.inbox.push_gap(Gap { channel, lost: None, cause: Cause::SessionLost });
+            self.wakes.extend(stream.inbox.waker.take());
+            stream.live = !matches!(stream.takes, Takes::Topics { .. });
+        }
+        self.rooms.values_mut().for_each(Room::forget_routes);
+    }
+}
+
+/// What a lost session leaves to be done.
+enum Again {
+    Ask(Ask),
+    Send(Unsent),
+}
+
+/// The message in a frame, if it is one.
+pub(super) fn message_of(frame: &Bytes) -> Option<Message<'_>> {
+    match ClientFrame::decode(frame.get(PREFIX_BYTES..)?) {
+        Ok(ClientFrame::Message(message)) => Some(message),
+        _ => None,
+    }
+}
+
+/// The room that a message is for, `Some(None)` if that is gone; `None` if it is for no channel.
+fn room_of(frame: &Bytes, channels: &BTreeMap<ChannelId, RoomId>) -> Option<Option<RoomId>> {
+    match message_of(frame)? {
+        Message::Publish { channel, .. } | Message::Broadcast { channel, .. } => {
+            Some(channels.get(&channel).copied())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,408 @@
+//! Requests to the broker, and what its answers do.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use localhub_protocol::{
+    ChannelId, ChannelName, ClientFrame, Code, ContentType, Message as WireMessage, TopicFilter,
+};
+
+use super::anew::message_of;
+use super::receive::Values;
+use super::room::{Later, RoomId, StreamId, Takes};
+use super::{Answer, Confirm, Core, Failure, Ticket};
+use crate::{Cause, Message, Refused, Snapshot};
+
+/// A request that the broker answers.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Admin(Ticket),
+    Join(RoomId),
+    Leave(RoomId, Ticket),
+    SetState(RoomId, Ticket),
+    Snapshot(Box<PendingSnapshot>),
+    Subscribe { room: RoomId, stream: StreamId },
+    Unsubscribe,
+    Unwatch,
+    Watch(RoomId),
+}
+
+#[derive(Debug)]
+pub(super) struct PendingSnapshot {
+    pub(super) room: RoomId,
+    pub(super) filter: TopicFilter,
+    pub(super) ticket: Ticket,
+    pub(super) offset: u64,
+    pub(super) values: Vec<Message>,
+}
+
+impl Core {
+    /// Sends a request that concerns a channel, or keeps it until the client is a member.
+    pub(super) fn ask(&mut self, room: RoomId, ask: Ask) {
+        let Some(found) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        match found.channel {
+            Some(channel) => self.ask_now(channel, ask),
+            None => found.later.push_back(Later::Ask(ask)),
+        }
+    }
+
+    fn ask_now(&mut self, channel: ChannelId, ask: Ask) {
+        let frame = match &ask {
+            Ask::Leave(..) => ClientFrame::Leave { channel },
+            Ask::SetState(room, _) => match self.rooms.get(room) {
+                Some(room) => ClientFrame::PresenceSet { channel, state: &room.state },
+                None => return,
+            },
+            Ask::Snapshot(snapshot) => {
+                ClientFrame::Snapshot { channel, filter: snapshot.filter.as_str() }
+            }
+            Ask::Subscribe { stream, .. } => match self.streams.get(stream).map(|s| &s.takes) {
+                Some(Takes::Topics { filter, retained, .. }) => {
+                    ClientFrame::Subscribe { channel, filter: filter.as_str(), snapshot: *retained }
+                }
+                _ => return,
+            },
+            Ask::Unwatch => ClientFrame::PresenceWatch { channel, on: false },
+            Ask::Watch(_) => ClientFrame::PresenceWatch { channel, on: true },
+            Ask::Admin(_) | Ask::Join(_) | Ask::Unsubscribe => {
+                unreachable!("sent by who makes them")
+            }
+        };
+        let position = self.outgoing.push(&frame);
+        let left = match &ask {
+            Ask::Leave(room, _) => self.rooms.remove(room),
+            _ => None,
+        };
+        self.pending.insert(position, ask);
+        self.wake_link();
+        if let Some(left) = left {
+            self.by_channel.remove(&channel);
+            self.join_after(&left.name);
+        }
+    }
+
+    /// Joins a channel that the application wanted to join again before it was left.
+    fn join_after(&mut self, left: &ChannelName) {
+        if let Some(next) = self.by_name.get(left).copied() {
+            self.rejoin(next);
+        }
+    }
+
+    /// Asks to become a member, unless an older membership of that channel has yet to be left.
+    pub(super) fn rejoin(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id) else {
+            return;
+        };
+        if self.rooms.range(..id).any(|(_, older)| older.name == room.name) {
+            return;
+        }
+        if let [Later::Ask(Ask::Leave(_, ticket))] = room.later.as_slices().0
+            && room.later.len() == 1
+        {
+            // Nothing is left to be done there but to leave.
+            let (name, ticket) = (room.name.clone(), *ticket);
+            self.rooms.remove(&id);
+            self.settle(ticket, Ok(Answer::Done));
+            return self.join_after(&name);
+        }
+        let position = self.outgoing.push(&ClientFrame::Join {
+            name: room.name.as_str(),
+            hidden: room.hidden,
+            state: &room.state,
+        });
+        self.pending.insert(position, Ask::Join(id));
+        self.wake_link();
+    }
+
+    /// Does what a request was to do once more.
+    pub(super) fn repeat(&mut self, ask: Ask) {
+        match ask {
+            Ask::Admin(ticket) => self.settle(ticket, Err(Failure::Disconnected)),
+            // The membership ended with the session, or was ended.
+            Ask::Leave(_, ticket) => self.settle(ticket, Ok(Answer::Done)),
+            Ask::Unsubscribe | Ask::Unwatch => {}
+            Ask::Join(room) => self.rejoin(room),
+            Ask::Snapshot(mut snapshot) => {
+                snapshot.values.clear();
+                self.ask(snapshot.room, Ask::Snapshot(snapshot));
+            }
+            Ask::SetState(room, _) | Ask::Subscribe { room, .. } => self.ask(room, ask),
+            Ask::Watch(room) => self.watch(room),
+        }
+    }
+
+    /// The client is a member.
+    pub(super) fn joined(&mut self, request: u64, channel: ChannelId) {
+        let Some(Ask::Join(id)) = self.pending.remove(&request) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&id) else {
+            return;
+        };
+        room.channel = Some(channel);
+        room.forget_routes();
+        self.by_channel.insert(channel, id);
+        let joiners = std::mem::take(&mut room.joiners);
+        let later = std::mem::take(&mut room.later);
+        let streams = room.streams.clone();
+        let watched = room.watch.is_wanted();
+        joiners.into_iter().for_each(|ticket| self.settle(ticket, Ok(Answer::Done)));
+        for stream in streams {
+            let subscribes = |stream: &super::Stream| {
+                !stream.live && matches!(stream.takes, Takes::Topics { .. })
+            };
+            if self.streams.get(&stream).is_some_and(subscribes) {
+                self.ask_now(channel, Ask::Subscribe { room: id, stream });
+            }
+        }
+        if watched {
+            self.watch(id);
+        }
+        for later in later {
+            match later {
+                Later::Ask(ask) => self.ask_now(channel, ask),
+                Later::Message { frame, confirm } => {
+                    self.later_bytes -= frame.len();
+                    self.send_to(channel, &frame, confirm);
+                }
+            }
+        }
+        self.waited_enough();
+    }
+
+    fn send_to(&mut self, to: ChannelId, frame: &Bytes, confirm: Option<Ticket>) {
+        let message = match message_of(frame) {
+            Some(WireMessage::Publish { retain, content, topic, payload, .. }) => {
+                WireMessage::Publish { channel: to, retain, content, topic, payload }
+            }
+            Some(WireMessage::Broadcast { content, payload, .. }) => {
+                WireMessage::Broadcast { channel: to, content, payload }
+            }
+            _ => unreachable!("only messages to a channel wait for a membership"),
+        };
+        let position = self.outgoing.push(&ClientFrame::Message(message));
+        if let Some(ticket) = confirm {
+            self.confirms.push_back(Confirm { position, ticket, flush: false });
+            self.ping_wanted = true;
+        }
+        self.wake_link();
+    }
+
+    /// A request that has no other answer was carried out.
+    pub(super) fn done(&mut self, request: u64) {
+        match self.pending.remove(&request) {
+            Some(Ask::Leave(_, ticket) | Ask::SetState(_, ticket)) => {
+                self.settle(ticket, Ok(Answer::Done));
+            }
+            Some(Ask::Unsubscribe | Ask::Unwatch) | None => {}
+            Some(ask) => {
+                self.pending.insert(request, ask);
+            }
+        }
+    }
+
+    /// Retained values follow.
+    pub(super) fn values_follow(&mut self, request: u64, offset: u64, count: u64) {
+        // Whoever was before has got all it will get.
+        self.values = None;
+        match self.pending.get_mut(&request) {
+            Some(Ask::Snapshot(snapshot)) => {
+                snapshot.offset = offset;
+                self.values = Some(Values::Snapshot { request, remaining: count });
+                self.end_of_values();
+            }
+            Some(Ask::Subscribe { room, stream }) => {
+                let (room, stream) = (*room, *stream);
+                self.pending.remove(&request);
+                self.values = Some(Values::Stream { stream, remaining: count });
+                self.end_of_values();
+                let Some(found) = self.streams.get_mut(&stream) else {
+                    return;
+                };
+                found.live = true;
+                let subscriber = found.subscriber.take();
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.forget_routes();
+                }
+                if let Some(ticket) = subscriber {
+                    self.settle(ticket, Ok(Answer::Done));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Settles a snapshot that has all its values.
+    pub(super) fn end_of_values(&mut self) {
+        match &self.values {
+            Some(Values::Snapshot { request, remaining: 0 }) => {
+                if let Some(Ask::Snapshot(snapshot)) = self.pending.remove(request) {
+                    let (offset, values) = (snapshot.offset, snapshot.values);
+                    self.settle(snapshot.ticket, Ok(Answer::Values(Snapshot { offset, values })));
+                }
+            }
+            Some(Values::Stream { remaining: 0, .. }) => {}
+            _ => return,
+        }
+        self.values = None;
+    }
+
+    /// The broker itself replies to an operator.
+    pub(super) fn replied(
+        &mut self,
+        request: u64,
+        error: Option<Code>,
+        content: ContentType,
+        payload: Bytes,
+    ) {
+        match self.pending.remove(&request) {
+            Some(Ask::Admin(ticket)) => {
+                let outcome = match error {
+                    None => Ok(Answer::Reply { content, payload }),
+                    Some(code) => {
+                        let detail = String::from_utf8_lossy(&payload).into_owned();
+                        Err(Failure::Refused { code, detail })
+                    }
+                };
+                self.settle(ticket, outcome);
+            }
+            Some(ask) => {
+                self.pending.insert(request, ask);
+            }
+            None => {}
+        }
+    }
+
+    /// The broker refused the message at that position.
+    pub(super) fn refused(&mut self, position: u64, code: Code, detail: &str, now: Instant) {
+        let failure = Failure::Refused { code, detail: detail.to_owned() };
+        let at = self.confirms.partition_point(|confirm| confirm.position < position);
+        let waits = |confirm: &&Confirm| confirm.position == position && !confirm.flush;
+        if let Some(found) = self.confirms.iter().skip(at).position(|confirm| waits(&confirm)) {
+            if let Some(confirm) = self.confirms.remove(at + found) {
+                self.settle(confirm.ticket, Err(failure));
+            }
+            return;
+        }
+        let unheard = match self.pending.remove(&position) {
+            Some(Ask::Admin(ticket) | Ask::SetState(_, ticket)) => {
+                self.settle(ticket, Err(failure));
+                false
+            }
+            Some(Ask::Leave(_, ticket)) => {
+                // Not a member any more is what was asked for.
+                self.settle(ticket, Ok(Answer::Done));
+                false
+            }
+            Some(Ask::Join(room)) => self.join_refused(room, &failure),
+            Some(Ask::Snapshot(snapshot)) => {
+                self.settle(snapshot.ticket, Err(failure));
+                false
+            }
+            Some(Ask::Subscribe { stream, .. }) => self.subscribe_refused(stream, failure),
+            Some(Ask::Watch(room)) => self.watch_refused(room, &failure),
+            Some(Ask::Unsubscribe | Ask::Unwatch) => false,
+            None => true,
+        };
+        if unheard {
+            let cause = Cause::Broker(code);
+            self.report(Refused { cause, detail: detail.to_owned(), messages: 1 }, now);
+        }
+    }
+
+    /// Whether nobody waited to be told.
+    fn join_refused(&mut self, id: RoomId, failure: &Failure) -> bool {
+        let Some(room) = self.rooms.remove(&id) else {
+            return false;
+        };
+        if self.by_name.get(&room.name) == Some(&id) {
+            self.by_name.remove(&room.name);
+        }
+        let unheard = room.joiners.is_empty();
+        let tickets = room.joiners.into_iter().chain(room.watch.waiting);
+        tickets.for_each(|ticket| self.settle(ticket, Err(failure.clone())));
+        for later in room.later {
+            let ticket = match later {
+                Later::Ask(Ask::Leave(_, ticket)) => {
+                    self.settle(ticket, Ok(Answer::Done));
+                    None
+                }
+                Later::Ask(Ask::SetState(_, ticket)) => Some(ticket),
+                Later::Ask(Ask::Snapshot(snapshot)) => Some(snapshot.ticket),
+                Later::Ask(_) => None,
+                Later::Message { frame, confirm } => {
+                    self.later_bytes -= frame.len();
+                    confirm
+                }
+            };
+            if let Some(ticket) = ticket {
+                self.settle(ticket, Err(failure.clone()));
+            }
+        }
+        for stream in room.streams {
+            self.end_stream(stream, Some(failure));
+        }
+        for watcher in room.watch.watchers {
+            self.end_watcher(watcher);
+        }
+        self.join_after(&room.name);
+        self.waited_enough();
+        unheard
+    }
+
+    /// Whether nobody waited to be told.
+    fn subscribe_refused(&mut self, id: StreamId, failure: Failure) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let unheard = stream.subscriber.is_none();
+        self.end_stream(id, Some(&failure));
+        unheard
+    }
+
+    /// Nothing more comes in a stream; whoever waits for its subscription is told why.
+    pub(super) fn end_stream(&mut self, id: StreamId, failure: Option<&Failure>) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.ended = true;
+        stream.live = false;
+        self.wakes.extend(stream.inbox.waker.take());
+        let (room, subscriber) = (stream.room, stream.subscriber.take());
+        if let Some(room) = room.and_then(|id| self.rooms.get_mut(&id)) {
+            room.streams.retain(|stream| *stream != id);
+            room.forget_routes();
+        }
+        if let Some(ticket) = subscriber {
+            let failure = failure.cloned().unwrap_or_else(Failure::not_a_member);
+            self.settle(ticket, Err(failure));
+        }
+    }
+
+    /// A pong arrived: everything up to `position` was carried out or refused, and each answer
+    /// to it was sent before.
+    pub(super) fn settle_through(&mut self, position: u64) {
+        self.settled = self.settled.max(position);
+        while let Some(first) = self.confirms.front()
+            && first.position <= position
+        {
+            let doubtful = first.position <= self.doubtful && !first.flush;
+            let outcome = if doubtful { Err(Failure::Disconnected) } else { Ok(Answer::Done) };
+            let ticket = first.ticket;
+            self.confirms.pop_front();
+            self.settle(ticket, outcome);
+        }
+        if self.doubtful > 0 && position >= self.doubtful {
+            let unanswered: Vec<_> =
+                self.pending.range(..=self.doubtful).map(|(position, _)| *position).collect();
+            self.doubtful = 0;
+            for position in unanswered {
+                if let Some(ask) = self.pending.remove(&position) {
+                    self.repeat(ask);
+                }
+            }
+        }
+    }
+}

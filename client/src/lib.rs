@@ -1,0 +1,58 @@
+//! The client SDK of localhub, the message hub for the apps on one machine.
+//!
+//! A [`Client`] has one connection to the broker and keeps it alive: a connection that is lost comes
+//! back, with the same session, and whatever was sent meanwhile arrives once and in order. What
+//! could not be kept shows up as a [`Gap`] in the streams, exactly where it is missing.
+//!
+//! ```no_run
+//! use localhub_client::Client;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("printer-monitor").await?;
+//! let kiosk = client.join("kiosk").await?;
+//!
+//! let mut states = kiosk.subscribe("device/+/state").await?;
+//! kiosk.retain("device/printer/state", "ready").await?;
+//!
+//! while let Some(state) = states.next().await {
+//!     match state {
+//!         Ok(message) => println!("{:?}: {:?}", message.topic(), message.text()),
+//!         Err(gap) => eprintln!("{gap}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod autostart;
+mod channel;
+mod client;
+mod connection;
+mod core;
+mod error;
+mod gap;
+mod link;
+mod message;
+mod options;
+mod presence;
+mod shared;
+mod state;
+mod stream;
+
+pub mod endpoint;
+
+pub use channel::{Channel, Join, Snapshot};
+pub use client::{Client, Recipient};
+pub use endpoint::Endpoint;
+pub use error::{Error, Refused};
+pub use gap::{Cause, Gap};
+pub use message::{Message, Payload, Sender};
+pub use options::Options;
+pub use presence::{Member, Presence, PresenceEvent};
+pub use state::{ConnectionState, ConnectionStates};
+pub use stream::{Messages, Refusals};
+
+pub use localhub_protocol::{
+    Change, ChannelName, ClientId, ClientName, Code, ContentType, FrameError, Limits, NameError,
+    Resumed, Status, Topic, TopicError, TopicFilter, admin,
+};

@@ -1,0 +1,255 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use localhub_protocol::{ChannelName, ClientId, ClientName, ContentType, Retain};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// A message that another client sent, or this one itself. Clones share their memory.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) topic: Option<Arc<str>>,
+    pub(crate) payload: Bytes,
+    pub(crate) offset: u64,
+    pub(crate) content: ContentType,
+    pub(crate) retain: Retain,
+}
+
+/// What the messages of one run have in common.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) channel: Option<ChannelName>,
+    pub(crate) sender: Sender,
+    pub(crate) retained: bool,
+}
+
+/// Who sent a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Sender {
+    /// The sender's session.
+    pub id: ClientId,
+    /// The name it had when it sent the message.
+    pub name: ClientName,
+}
+
+impl Message {
+    /// The channel it was sent to; `None` for a direct message.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        self.origin.channel.as_ref()
+    }
+
+    /// The topic it was published to; `None` for broadcasts and direct messages.
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_deref()
+    }
+
+    /// Who sent it.
+    pub fn sender(&self) -> &Sender {
+        &self.origin.sender
+    }
+
+    /// Its place in the channel: all members see the same offsets, ascending. For a direct message,
+    /// its place among all that its sender sent.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Whether this is a last value that the channel kept, from before the subscription, and not live.
+    pub fn is_retained(&self) -> bool {
+        self.origin.retained
+    }
+
+    /// Whether this message made the channel forget the last value of the topic.
+    pub fn is_cleared(&self) -> bool {
+        self.retain == Retain::Clear
+    }
+
+    /// Whether it was sent to all members of the channel, whatever they are subscribed to.
+    pub fn is_broadcast(&self) -> bool {
+        self.origin.channel.is_some() && self.topic.is_none()
+    }
+
+    /// What the sender says the payload is.
+    pub fn content(&self) -> ContentType {
+        self.content
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The payload as text, if it is UTF-8, whatever the sender says it is.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.payload).ok()
+    }
+
+    /// The payload as a value: CBOR or JSON, as the sender says; text is read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the payload is something else, or not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        decode(self.content, &self.payload)
+    }
+}
+
+/// Reads a value as what its sender says it is.
+pub(crate) fn decode<T: DeserializeOwned>(content: ContentType, bytes: &[u8]) -> Result<T, Error> {
+    let reason = match content {
+        ContentType::CBOR => match ciborium::from_reader(bytes) {
+            Ok(value) => return Ok(value),
+            Err(error) => error.to_string(),
+        },
+        ContentType::JSON | ContentType::TEXT => match serde_json::from_slice(bytes) {
+            Ok(value) => return Ok(value),
+            Err(error) => error.to_string(),
+        },
+        other => format!("the sender calls it {}, not CBOR or JSON", other.name()),
+    };
+    Err(Error::Decode { reason })
+}
+
+/// What is sent: bytes, and a hint at what they are.
+///
+/// Text becomes [`ContentType::TEXT`], bytes [`ContentType::BYTES`].
+#[derive(Clone, Debug)]
+pub struct Payload {
+    content: ContentType,
+    data: Data,
+}
+
+/// Short payloads are kept in place, so that publishing one costs no allocation.
+#[derive(Clone)]
+enum Data {
+    Short { bytes: [u8; SHORT_BYTES_MAX], length: u8 },
+    Shared(Bytes),
+}
+
+/// As much as most messages have, and still cheap to move.
+const SHORT_BYTES_MAX: usize = 94;
+
+impl Payload {
+    /// Bytes of the given type. The broker never looks at them.
+    pub fn new(content: ContentType, bytes: impl Into<Bytes>) -> Self {
+        Self { content, data: Data::Shared(bytes.into()) }
+    }
+
+    /// The value as CBOR, which is smaller and faster than JSON.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the type cannot be written as CBOR.
+    pub fn cbor<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes)
+            .map_err(|error| Error::Encode { reason: error.to_string() })?;
+        Ok(Self::new(ContentType::CBOR, bytes))
+    }
+
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the type cannot be written as JSON, such as a map with keys that are no
+    /// strings.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Error::Encode { reason: error.to_string() })?;
+        Ok(Self::new(ContentType::JSON, bytes))
+    }
+
+    /// What the bytes are.
+    pub fn content(&self) -> ContentType {
+        self.content
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Short { bytes, length } => &bytes[..usize::from(*length)],
+            Data::Shared(bytes) => bytes,
+        }
+    }
+
+    fn copy(content: ContentType, from: &[u8]) -> Self {
+        let data = match u8::try_from(from.len()) {
+            Ok(length) if from.len() <= SHORT_BYTES_MAX => {
+                let mut bytes = [0; SHORT_BYTES_MAX];
+                bytes[..from.len()].copy_from_slice(from);
+                Data::Short { bytes, length }
+            }
+            _ => Data::Shared(Bytes::copy_from_slice(from)),
+        };
+        Self { content, data }
+    }
+}
+
+impl Default for Payload {
+    /// No bytes.
+    fn default() -> Self {
+        Self::new(ContentType::BYTES, Bytes::new())
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = match self {
+            Self::Short { length, .. } => usize::from(*length),
+            Self::Shared(bytes) => bytes.len(),
+        };
+        write!(f, "{bytes} bytes")
+    }
+}
+
+impl From<&str> for Payload {
+    fn from(text: &str) -> Self {
+        Self::copy(ContentType::TEXT, text.as_bytes())
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Self {
+        Self::new(ContentType::TEXT, text)
+    }
+}
+
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy(ContentType::BYTES, bytes)
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Payload {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::from(bytes.as_slice())
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(ContentType::BYTES, bytes)
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::new(ContentType::BYTES, bytes)
+    }
+}
+
+impl From<&Message> for Payload {
+    fn from(message: &Message) -> Self {
+        Self::new(message.content, message.payload.clone())
+    }
+}

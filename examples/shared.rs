@@ -1,0 +1,28 @@
+//! What the examples share: how a program ends.
+
+use std::{io, process::ExitCode};
+
+use localhub_client::Error;
+
+/// Prints why `program` ended, if it failed, and gives its exit code: 0 done, 1 failed,
+/// 3 no broker is running.
+pub fn exit_code(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(error) = error.downcast_ref::<io::Error>()
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS; // `head` has read enough
+    }
+    eprintln!("{program}: {error}");
+    match error.downcast_ref() {
+        Some(Error::NotRunning { .. }) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// The README, whose program is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
