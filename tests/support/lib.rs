@@ -1,5 +1,6 @@
-//! What the tests share: a hub in memory with puppet clients, and a seeded generator.
+//! What the tests share: a hub in memory with puppet clients, a simulated world, and real processes.
 
+pub mod process;
 mod puppet;
 mod rng;
 pub mod simulation;
