@@ -4,6 +4,7 @@
 //! A value comes from the first of these that has one: the command line, the environment, the
 //! configuration file, the default.
 
+mod check;
 mod load;
 mod print;
 
@@ -127,13 +128,14 @@ sections! {
         ttl_max_ms: u64 = HOUR_MS, number(0, 7 * DAY_MS);
     }
 
-    /// How long the broker waits for what.
+    /// How long things may take.
     timing: TimingConfig {
-        /// For the first frame of a new connection, in milliseconds.
+        /// How long a new connection may take for its first frame, in milliseconds.
         hello_timeout_ms: u64 = 5_000, number(100, MINUTE_MS);
-        /// In silence before it pings a client, in milliseconds; two pings without an answer end a connection.
+        /// How long a client may be silent before the broker pings it, in milliseconds; after two pings
+        /// without a sign of life its connection is closed.
         ping_interval_ms: u64 = 15_000, number(100, HOUR_MS);
-        /// For clients to take what waits for them when the broker stops, in milliseconds.
+        /// How long clients may take for what waits for them when the broker stops, in milliseconds.
         stop_grace_ms: u64 = 5_000, number(0, MINUTE_MS);
     }
 
@@ -249,7 +251,7 @@ impl Config {
     /// # Errors
     /// The first value that is not allowed, with what is.
     pub fn check(&self) -> Result<(), ConfigError> {
-        load::check(self, &load::Origins::default())
+        check::check(self, &load::Origins::default())
     }
 
     /// The bytes of the largest message, its header counted.

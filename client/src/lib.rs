@@ -38,6 +38,8 @@ mod presence;
 mod shared;
 mod state;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub mod endpoint;
 

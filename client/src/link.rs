@@ -12,6 +12,9 @@ use crate::core::{CLOSED_HERE, Core};
 use crate::endpoint::ConnectError;
 use crate::shared::{Shared, now};
 
+#[cfg(test)]
+mod tests;
+
 /// How connections are made.
 pub(crate) trait Connect: Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;

@@ -35,7 +35,7 @@ use summary::Summary;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How long it runs
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=3_600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(5..=3_600))]
     seconds: u64,
     /// Be one of the programs of a running demo
     #[arg(long, hide = true)]
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<ExitCode> {
     if out.is_json() {
         out.object(&summary)?;
     } else {
-        out.line(&summary)?;
+        out.line(format_args!("\n{summary}"))?;
     }
     out.flush()?;
     for failure in &summary.failures {
@@ -130,17 +130,20 @@ impl Demo {
         })
     }
 
-    /// The whole play.
+    /// The whole play. Whatever does not happen in time is missed in the summary.
     async fn perform(&mut self) -> anyhow::Result<Summary> {
         // The observer is first, so that it sees the others join.
         for role in [
             Role::Observer,
             Role::Monitor,
-            Role::Controller,
             Role::Sidecar,
+            Role::Controller,
         ] {
             self.launch(role)?;
-            if !self.within(PATIENCE, |story| story.is_ready(role)).await? {
+            if !self
+                .within(PATIENCE, |demo| demo.story.is_ready(role))
+                .await?
+            {
                 bail!(
                     "the {} is not ready after {} s",
                     role.name(),
@@ -151,14 +154,20 @@ impl Demo {
         self.until(self.length / 2, |_| false).await?;
 
         self.kill_sidecar()?;
-        self.within(PATIENCE, Story::kill_was_seen).await?;
+        self.within(PATIENCE, |demo| demo.story.kill_was_seen())
+            .await?;
+        self.within(ABSENCE, |_| false).await?;
         let started_ns = now_ns();
         let pid = self.launch(Role::Sidecar)?;
         self.story.restarted(pid, started_ns);
-        self.within(PATIENCE, Story::restart_was_seen).await?;
+        self.within(PATIENCE, |demo| demo.story.restart_was_seen())
+            .await?;
         self.until(self.length, |_| false).await?;
 
         self.finish().await?;
+        self.screen
+            .draw(&self.story, self.length)
+            .map_err(OutputError)?;
         self.summary().await
     }
 
@@ -175,39 +184,44 @@ impl Demo {
     /// Kills the sidecar; it cannot say goodbye.
     fn kill_sidecar(&mut self) -> anyhow::Result<()> {
         let at = self
-            .programs
-            .iter()
-            .position(|program| program.role() == Role::Sidecar);
-        let mut sidecar = self
-            .programs
-            .swap_remove(at.context("there is no sidecar to kill")?);
+            .place(Role::Sidecar)
+            .context("there is no sidecar to kill")?;
+        let mut sidecar = self.programs.swap_remove(at);
         self.story.killed(sidecar.pid(), now_ns());
         Ok(sidecar.kill()?)
     }
 
-    /// Lets all programs finish, and waits for that.
+    /// Lets the programs finish one by one: who speaks first, then who listens.
     async fn finish(&mut self) -> anyhow::Result<()> {
         self.finishing = true;
-        self.programs.iter_mut().for_each(Program::dismiss);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.programs.is_empty() {
-            match time::timeout_at(deadline, self.events.recv()).await {
-                Ok(Some(event)) => self.take(event)?,
-                Ok(None) | Err(_) => {
-                    let late: Vec<_> = self
-                        .programs
-                        .iter()
-                        .map(|late| late.role().name())
-                        .collect();
-                    bail!(
-                        "not finished after {} s: {}",
-                        PATIENCE.as_secs(),
-                        late.join(", ")
-                    );
-                }
+        for role in [
+            Role::Controller,
+            Role::Sidecar,
+            Role::Monitor,
+            Role::Observer,
+        ] {
+            if let Some(at) = self.place(role) {
+                self.programs[at].dismiss();
+            }
+            if !self
+                .within(PATIENCE, |demo| demo.place(role).is_none())
+                .await?
+            {
+                bail!(
+                    "the {} has not finished after {} s",
+                    role.name(),
+                    PATIENCE.as_secs()
+                );
             }
         }
         Ok(())
+    }
+
+    /// Where among the running programs the one of that role is.
+    fn place(&self, role: Role) -> Option<usize> {
+        self.programs
+            .iter()
+            .position(|program| program.role() == role)
     }
 
     /// Asks the hub for its numbers as an operator would, and sums up.
@@ -241,21 +255,17 @@ impl Demo {
     async fn within(
         &mut self,
         time: Duration,
-        done: impl Fn(&Story) -> bool,
+        done: impl Fn(&Self) -> bool,
     ) -> anyhow::Result<bool> {
         self.until(self.story.age() + time, done).await
     }
 
-    /// Follows the story until `done`, or until it is so old; whether it was done in time.
-    async fn until(
-        &mut self,
-        age: Duration,
-        done: impl Fn(&Story) -> bool,
-    ) -> anyhow::Result<bool> {
+    /// Follows the story until all is done, or until it is so old; whether it was done in time.
+    async fn until(&mut self, age: Duration, done: impl Fn(&Self) -> bool) -> anyhow::Result<bool> {
         let deadline = Instant::now() + age.saturating_sub(self.story.age());
         let mut pictures = time::interval(PICTURE_EVERY);
         pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !done(&self.story) {
+        while !done(self) {
             tokio::select! {
                 Some(event) = self.events.recv() => self.take(event)?,
                 _ = pictures.tick() => {}
@@ -294,6 +304,9 @@ impl Demo {
 
 /// How long anything in the demo may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the sidecar stays away after it was killed, so that the others are seen without it.
+const ABSENCE: Duration = Duration::from_secs(1);
 
 /// How often the screen is looked after when nothing happens.
 const PICTURE_EVERY: Duration = Duration::from_millis(100);

@@ -122,7 +122,7 @@ async fn examine(globals: &Globals) -> Vec<Check> {
             checks.push(Check::fail(
                 "config",
                 format!("{error:#}"),
-                "correct it; `localhub config` shows what is allowed",
+                "correct it, or choose another with --config",
             ));
             Config {
                 endpoint: globals.endpoint.clone(),

@@ -79,7 +79,7 @@ async fn until_stopped(
     config: &Config,
 ) -> anyhow::Result<Exit> {
     tokio::select! {
-        () = broker.stopped() => tracing::info!("an operator stops the broker"),
+        () = broker.stopped() => {}
         () = interrupts.next() => tracing::info!("a signal stops the broker"),
     }
     tokio::select! {

@@ -54,10 +54,10 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
             ));
         }
         let mut lines = Lines {
+            layout: Layout::new(out.columns()),
             out,
             channel: args.channel.to_string(),
             offset,
-            widths: [0; 3],
         };
         let mut reader_left = std::pin::pin!(reader_left());
         let end = loop {
@@ -86,31 +86,30 @@ struct Lines {
     out: Output,
     channel: String,
     offset: UtcOffset,
-    /// Of sender, topic and size: the widest so far, so that lines stay aligned.
-    widths: [usize; 3],
+    layout: Layout,
 }
-
-/// Columns do not get wider than this: one long topic would push everything to the right.
-const WIDTHS_MAX: [usize; 3] = [16, 32, 14];
 
 impl Lines {
     fn message(&mut self, message: &Message) -> anyhow::Result<()> {
         let now = self.now();
         if self.out.is_json() {
-            let time = now
-                .format(&Rfc3339)
-                .context("the time is beyond the year 9999")?;
+            let time = stamp(now)?;
             return Ok(self.out.object(&MessageObject::new(message, Some(&time)))?);
         }
         let topic = match message.topic() {
             Some(topic) => escaped(topic).into_owned(),
             None => "(broadcast)".into(),
         };
-        let size = format!(
-            "{} {}",
-            bytes(message.payload().len() as u64),
-            message.content().name()
-        );
+        let size = match message.is_cleared() {
+            true => String::new(),
+            false => {
+                let size = bytes(message.payload().len() as u64);
+                match self.layout.is_narrow() {
+                    true => size,
+                    false => format!("{size} {}", message.content().name()),
+                }
+            }
+        };
         let length_max = self.out.columns().map_or(usize::MAX, |columns| 4 * columns);
         let payload = match message.is_cleared() {
             true => "(cleared)".into(),
@@ -122,20 +121,20 @@ impl Lines {
     fn gap(&mut self, gap: &Gap) -> anyhow::Result<()> {
         let now = self.now();
         if self.out.is_json() {
-            let time = now
-                .format(&Rfc3339)
-                .context("the time is beyond the year 9999")?;
+            let time = stamp(now)?;
             return Ok(self.out.object(&GapObject::new(gap, Some(&time)))?);
         }
-        Ok(self.out.line(format_args!("{}  {gap}", clock(now)))?)
+        let lost = match gap.lost {
+            Some(lost) => count(lost, "message"),
+            None => "an unknown number of messages".into(),
+        };
+        self.line(now, "", "(gap)", "", &format!("{lost} lost: {}", gap.cause))
     }
 
     fn presence(&mut self, event: &PresenceEvent) -> anyhow::Result<()> {
         let now = self.now();
         if self.out.is_json() {
-            let time = now
-                .format(&Rfc3339)
-                .context("the time is beyond the year 9999")?;
+            let time = stamp(now)?;
             return Ok(self
                 .out
                 .object(&PresenceObject::new(&self.channel, event, &time))?);
@@ -156,24 +155,67 @@ impl Lines {
         size: &str,
         payload: &str,
     ) -> anyhow::Result<()> {
-        let mut line = clock(now);
-        for (at, cell) in [sender, what, size].into_iter().enumerate() {
-            let width = self.widths[at].max(cell.width().min(WIDTHS_MAX[at]));
-            self.widths[at] = width;
-            let space = " ".repeat(width.saturating_sub(cell.width()));
-            line.extend(["  ", cell, &space]);
-        }
-        line.extend(["  ", payload]);
-        let line = line.trim_end();
-        match self.out.columns() {
-            Some(columns) => Ok(self.out.line(cut(line, columns))?),
-            None => Ok(self.out.line(line)?),
-        }
+        let line = self.layout.line(&clock(now), [sender, what, size], payload);
+        Ok(self.out.line(line)?)
     }
 
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc().to_offset(self.offset)
     }
+}
+
+/// Keeps lines aligned: each column is as wide as the widest so far.
+struct Layout {
+    /// Those of the terminal, if there is one: nothing is longer.
+    columns: Option<usize>,
+    widths: [usize; 3],
+}
+
+/// One long topic shall not push everything after it to the right for good.
+const WIDTHS_MAX: [usize; 3] = [16, 32, 14];
+
+impl Layout {
+    fn new(columns: Option<usize>) -> Self {
+        Self {
+            columns,
+            widths: [0; 3],
+        }
+    }
+
+    /// Whether there is no room for what can be guessed.
+    fn is_narrow(&self) -> bool {
+        self.columns.is_some_and(|columns| columns < 90)
+    }
+
+    fn line(&mut self, time: &str, cells: [&str; 3], payload: &str) -> String {
+        let mut widths_max = WIDTHS_MAX;
+        if let Some(columns) = self.columns {
+            widths_max[0] = (columns / 6).clamp(8, WIDTHS_MAX[0]);
+            widths_max[1] = (columns / 4).clamp(10, WIDTHS_MAX[1]);
+        }
+        let mut line = String::from(time);
+        for (at, cell) in cells.into_iter().enumerate() {
+            self.widths[at] = self.widths[at].max(cell.width().min(widths_max[at]));
+            let cell = match self.columns {
+                Some(_) => cut(cell, self.widths[at]),
+                None => cell.into(),
+            };
+            let space = " ".repeat(self.widths[at].saturating_sub(cell.width()));
+            line.extend(["  ", &cell, &space]);
+        }
+        line.extend(["  ", payload]);
+        let line = line.trim_end();
+        match self.columns {
+            Some(columns) => cut(line, columns),
+            None => line.into(),
+        }
+    }
+}
+
+/// The time for programs.
+fn stamp(time: OffsetDateTime) -> anyhow::Result<String> {
+    time.format(&Rfc3339)
+        .context("the clock shows a year that has no name")
 }
 
 /// The time of day, to the millisecond.
@@ -185,6 +227,52 @@ fn clock(time: OffsetDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lines(columns: Option<usize>) -> Vec<String> {
+        let mut layout = Layout::new(columns);
+        [
+            (["ui", "tick", "9 B"], "{}"),
+            (
+                [
+                    "a-printer-with-a-long-name",
+                    "device/of/the/second/floor/state",
+                    "1023 KiB",
+                ],
+                "ready",
+            ),
+            (["ui", "(joined)", ""], ""),
+            (
+                ["ui", "größe", "9 B"],
+                "it is too long for a narrow terminal, and is cut",
+            ),
+        ]
+        .into_iter()
+        .map(|(cells, payload)| layout.line("01:02:03.045", cells, payload))
+        .collect()
+    }
+
+    #[test]
+    fn lines_are_aligned_and_cut_to_the_terminal() {
+        let expected = [
+            "01:02:03.045  ui  tick  9 B  {}",
+            "01:02:03.045  a-printer-w…  device/of/the/sec…  1023 KiB  ready",
+            "01:02:03.045  ui            (joined)",
+            "01:02:03.045  ui            größe               9 B       it is too lon…",
+        ];
+        assert_eq!(lines(Some(72)), expected);
+    }
+
+    #[test]
+    fn nothing_is_cut_without_a_terminal() {
+        let expected = [
+            "01:02:03.045  ui  tick  9 B  {}",
+            "01:02:03.045  a-printer-with-a-long-name  device/of/the/second/floor/state  1023 KiB  ready",
+            "01:02:03.045  ui                (joined)",
+            "01:02:03.045  ui                größe                             9 B       \
+             it is too long for a narrow terminal, and is cut",
+        ];
+        assert_eq!(lines(None), expected);
+    }
 
     #[test]
     fn the_time_of_day_has_milliseconds() {

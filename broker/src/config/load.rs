@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs, io};
 
-use localhub_client::endpoint::{ENDPOINT_VARIABLE, Endpoint, EndpointError};
+use localhub_client::endpoint::{ENDPOINT_VARIABLE, Endpoint};
 use toml::de::{DeTable, DeValue};
 
-use super::{Allowed, Config, KEYS, Key, SECTIONS};
-use crate::{logging, paths};
+use super::check::check;
+use super::{Config, KEYS, Key, SECTIONS};
+use crate::paths;
 
 /// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "LOCALHUB_CONFIG";
@@ -301,92 +302,6 @@ fn suggestion(path: &str) -> String {
     }
 }
 
-/// Checks every value against the table, and those that must fit each other.
-pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
-    let origin = |path: &str| origins.get(path).cloned().unwrap_or_default();
-    let table = toml::Table::try_from(config).map_err(|error| ConfigError::Malformed {
-        origin: Origin::Default,
-        reason: error.to_string(),
-    })?;
-    for key in KEYS {
-        let Some(value) = key.value(&table) else {
-            continue;
-        };
-        let reason = match key.allowed {
-            Allowed::Number { min, max } => {
-                let found = value
-                    .as_integer()
-                    .and_then(|number| u64::try_from(number).ok());
-                let fits = found.is_some_and(|number| (min..=max).contains(&number));
-                (!fits).then(|| key.allowed.to_string())
-            }
-            Allowed::Directory => {
-                let fits = value
-                    .as_str()
-                    .is_some_and(|text| Path::new(text).is_absolute());
-                (!fits).then(|| key.allowed.to_string())
-            }
-            Allowed::Endpoint => value.as_str().and_then(|text| {
-                let error = Endpoint::new(text).err()?;
-                Some(match error {
-                    EndpointError::Invalid { reason, .. } => {
-                        format!("{} ({reason})", key.allowed)
-                    }
-                    EndpointError::TooLong { limit, .. } => {
-                        format!("{} of at most {limit} bytes", key.allowed)
-                    }
-                    _ => key.allowed.to_string(),
-                })
-            }),
-            Allowed::LogLevel => value.as_str().and_then(|text| {
-                let error = logging::check_level(text).err()?;
-                Some(format!("{} ({error})", key.allowed))
-            }),
-            Allowed::Flag => None,
-        };
-        if let Some(allowed) = reason {
-            let path = key.path();
-            return Err(ConfigError::NotAllowed {
-                origin: origin(&path),
-                found: value.to_string(),
-                key: path,
-                allowed,
-            });
-        }
-    }
-    let conflict = |key: &str, found: u64, reason: String| {
-        Err(ConfigError::Conflict {
-            origin: origin(key),
-            key: key.into(),
-            found: found.to_string(),
-            reason,
-        })
-    };
-    let limits = &config.limits;
-    if limits.outbox_bytes < config.message_bytes() {
-        let reason = format!(
-            "but one message may have {} (raise it, or lower limits.payload_bytes)",
-            config.message_bytes()
-        );
-        return conflict("limits.outbox_bytes", limits.outbox_bytes, reason);
-    }
-    if limits.memory_bytes < limits.outbox_bytes {
-        let reason = format!(
-            "but one outbox may have {} (raise it, or lower limits.outbox_bytes)",
-            limits.outbox_bytes
-        );
-        return conflict("limits.memory_bytes", limits.memory_bytes, reason);
-    }
-    if config.session.ttl_ms > config.session.ttl_max_ms {
-        let reason = format!(
-            "but session.ttl_max_ms is {} (raise that, or lower this)",
-            config.session.ttl_max_ms
-        );
-        return conflict("session.ttl_ms", config.session.ttl_ms, reason);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -471,25 +386,6 @@ mod tests {
             mistake("endpoint = \"hub.sock\"\n"),
             "hub.toml, line 1: endpoint is \"hub.sock\", allowed is the absolute path of a socket \
              (the path of a socket must be absolute, so that every program finds the same one)"
-        );
-    }
-
-    #[test]
-    fn values_that_do_not_fit_each_other_are_told() {
-        assert_eq!(
-            mistake("[session]\nttl_ms = 4_000_000\n"),
-            "hub.toml, line 2: session.ttl_ms is 4000000, but session.ttl_max_ms is 3600000 \
-             (raise that, or lower this)"
-        );
-        assert_eq!(
-            mistake("[limits]\noutbox_bytes = 1_048_576\n"),
-            "hub.toml, line 2: limits.outbox_bytes is 1048576, but one message may have 8396800 \
-             (raise it, or lower limits.payload_bytes)"
-        );
-        assert_eq!(
-            mistake("[limits]\nmemory_bytes = 16_777_216\n"),
-            "hub.toml, line 2: limits.memory_bytes is 16777216, but one outbox may have 33554432 \
-             (raise it, or lower limits.outbox_bytes)"
         );
     }
 

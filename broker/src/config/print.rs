@@ -24,7 +24,7 @@ impl Loaded {
                     .iter()
                     .find(|(name, _)| Some(*name) == section)
                     .expect("it is a section");
-                let _ = write!(text, "\n{}[{name}]\n", comment(&doc.concat()));
+                let _ = writeln!(text, "{}[{name}]", comment(&doc.concat()));
             }
             text += &comment(&key.doc.concat());
             text += &comment(&self.particulars(key, &defaults));
@@ -56,7 +56,7 @@ impl Loaded {
             Allowed::Number { min, max } => {
                 format!("From {} to {}, default ", grouped(min), grouped(max))
             }
-            _ => "Default ".into(),
+            _ => "Default: ".into(),
         };
         match (key.value(defaults), key.allowed) {
             (Some(value), _) => text += &shown(&value),

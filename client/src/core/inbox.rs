@@ -81,14 +81,17 @@ impl Inbox {
         self.limits.messages.saturating_sub(self.messages)
     }
 
-    /// Until when it is worth waiting for room; `None` if there is some, or it was waited for long
-    /// enough. `hurry` if somebody waits for what comes behind.
+    /// Until when it is worth waiting for the reader; `None` if it is not. `hurry` if somebody waits
+    /// for what comes behind.
+    ///
+    /// A full inbox is waited for until it has drained below half, so that a reader that is only
+    /// a little slower than the broker is woken rarely and loses nothing.
     pub(super) fn wait_until(&mut self, now: Instant, hurry: bool) -> Option<Instant> {
-        if !self.is_full() || self.overstayed {
-            return None;
+        if self.is_full() {
+            self.full_since.get_or_insert(now);
         }
-        let until = *self.full_since.get_or_insert(now) + PATIENCE;
-        if hurry {
+        let until = self.full_since? + PATIENCE;
+        if self.overstayed || hurry {
             return None;
         }
         if now >= until {
@@ -96,6 +99,11 @@ impl Inbox {
             return None;
         }
         Some(until)
+    }
+
+    /// Whether the reader has caught up after the inbox was full.
+    pub(super) fn has_drained(&self) -> bool {
+        self.full_since.is_none()
     }
 
     /// Adds messages. If they do not fit the oldest ones make room, and a gap tells how many.

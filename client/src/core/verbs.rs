@@ -201,7 +201,7 @@ impl Core {
             return Poll::Ready(());
         };
         if stream.inbox.take(batch) {
-            if self.blocked {
+            if self.blocked && stream.inbox.has_drained() {
                 self.rouse_link();
             }
             return Poll::Ready(());

@@ -182,14 +182,18 @@ proptest! {
 
     // protocol.md 3.3
     #[test]
-    fn a_prefix_above_the_limit_is_an_error_and_no_other(length: u32, max in 0..=u32::MAX) {
-        let prefix = length.to_be_bytes();
-        let found = RawFrame::split(&prefix, max as usize);
+    fn a_prefix_above_the_limit_is_an_error_and_no_other(max in 0..=2_000_u32, more in -2..=2_i64) {
+        let length = u32::try_from(i64::from(max) + more).unwrap_or(u32::MAX);
         let (bytes, max) = (length as usize, max as usize);
+        let mut wire = length.to_be_bytes().to_vec();
+        let prefix_alone = RawFrame::split(&wire, max).map(|found| found.is_some());
         if bytes > max {
-            prop_assert_eq!(found, Err(FrameError::TooLarge { bytes, max }));
+            prop_assert_eq!(prefix_alone, Err(FrameError::TooLarge { bytes, max }));
         } else {
-            prop_assert_eq!(found.map(|frame| frame.is_some()), Ok(bytes == 0));
+            prop_assert_eq!(prefix_alone, Ok(bytes == 0));
+            wire.resize(PREFIX_BYTES + bytes, 0);
+            let (frame, rest) = RawFrame::split(&wire, max).unwrap().expect("a whole frame");
+            prop_assert_eq!((frame.wire_bytes(), rest.len()), (wire.len(), 0));
         }
     }
 
@@ -272,6 +276,7 @@ fn text() -> impl Strategy<Value = String> {
         "[a-z0-9._/-]{1,300}",
         "[a-c]{1,2}(/[a-c$]{1,2}){0,20}",
         "([a-c]|\\+)(/([a-c]|\\+)){0,18}(/#)?",
+        "[abAZ/]{1,4}",
         "[aA+#/ \u{0}\u{1f}\u{7f}\u{9f}\u{a0}é]{0,12}",
     ]
 }

@@ -83,7 +83,6 @@ impl App {
             .name(role.name())
             .endpoint(Endpoint::new(endpoint)?)
             .reconnect(false)
-            .session_ttl(SESSION_TTL)
             .connect()
             .await?;
         let interval_ms = (role == Role::Sidecar).then_some(INTERVAL_MS);
@@ -308,9 +307,5 @@ const INTERVAL_MS: u64 = 200;
 const HURRIED_INTERVAL_MS: u64 = 100;
 
 const ROLL_CALL_EVERY: Duration = Duration::from_millis(500);
-
-/// How long a member that was killed is shown as away before it counts as gone: short, because the
-/// demo waits for it.
-const SESSION_TTL: Duration = Duration::from_secs(1);
 
 const HUB_GONE: &str = "the hub has gone";

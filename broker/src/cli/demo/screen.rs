@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::readings::Reading;
-use super::story::{NEWS_KEPT, Story};
+use super::report::{Role, State};
+use super::story::{Member, NEWS_KEPT, Story};
 use crate::cli::shared::units;
 
 /// Where the demo is shown.
@@ -29,33 +30,43 @@ enum Mode {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        let mode = if json {
-            Mode::Silent
+        let (mode, due) = if json {
+            (Mode::Silent, Duration::ZERO)
         } else if can_redraw() {
             let colours = env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-            Mode::Live {
-                drawn: 0,
-                paint: Paint(colours),
-            }
+            (
+                Mode::Live {
+                    drawn: 0,
+                    paint: Paint(colours),
+                },
+                Duration::ZERO,
+            )
         } else {
-            Mode::Lines { printed: 0 }
+            (Mode::Lines { printed: 0 }, LINE_OF_READINGS)
         };
-        Self {
-            mode,
-            due: Duration::ZERO,
-        }
+        Self { mode, due }
     }
 
-    /// Shows the story as it is now. To be called whenever something happened, and now and then.
+    /// Shows the story if something is due. To be called whenever something happened, and now and
+    /// then.
     ///
     /// # Errors
     /// Standard output cannot be written to.
     pub(super) fn show(&mut self, story: &Story, length: Duration) -> io::Result<()> {
+        match &self.mode {
+            Mode::Live { .. } if story.age() < self.due => Ok(()),
+            _ => self.draw(story, length),
+        }
+    }
+
+    /// Shows the story as it is now.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to.
+    pub(super) fn draw(&mut self, story: &Story, length: Duration) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let now = story.age();
         match &mut self.mode {
-            Mode::Silent => return Ok(()),
-            Mode::Live { .. } if now < self.due => return Ok(()),
             Mode::Live { drawn, paint } => {
                 self.due = now + FRAME;
                 let lines = picture(story, length, *paint);
@@ -63,16 +74,17 @@ impl Screen {
                 *drawn = lines.len();
             }
             Mode::Lines { printed } => {
-                let known = story.news.len() - story.told.saturating_sub(*printed).min(NEWS_KEPT);
-                for news in story.news.iter().skip(known) {
+                let new = (story.told - *printed).min(story.news.len());
+                for news in story.news.iter().skip(story.news.len() - new) {
                     writeln!(out, "{}  {}", seconds(news.at), news.text)?;
                 }
                 *printed = story.told;
-                if now >= self.due && !story.readings.is_empty() {
+                if now >= self.due {
                     self.due = now + LINE_OF_READINGS;
                     writeln!(out, "{}  readings: {}", seconds(now), in_a_line(story))?;
                 }
             }
+            Mode::Silent => {}
         }
         out.flush()
     }
@@ -103,7 +115,11 @@ fn over(drawn: usize, lines: &[String]) -> String {
 /// The whole picture.
 fn picture(story: &Story, length: Duration, paint: Paint) -> Vec<String> {
     let heading = |word: &str, note: &str| paint.bold(word) + "  " + &paint.dim(note);
-    let progress = format!("{} of {} s", seconds(story.age()).trim(), length.as_secs());
+    let progress = format!(
+        "a private hub and the programs on it, {} of {} s",
+        seconds(story.age()).trim(),
+        length.as_secs()
+    );
     let mut lines = vec![heading("localhub demo", &progress), String::new()];
 
     lines.push(heading(
@@ -111,7 +127,16 @@ fn picture(story: &Story, length: Duration, paint: Paint) -> Vec<String> {
         "published by the sidecar, as the monitor receives them",
     ));
     for Row { name, part, text } in rows(story) {
-        lines.push(format!("  {name:<12} {}  {text}", paint.green(&bar(part))));
+        lines.push(match part {
+            Some(part) => {
+                format!(
+                    "  {name:<12} {} {}  {text}",
+                    paint.green(&bar(part)),
+                    percent(part)
+                )
+            }
+            None => format!("  {name:<12} {text}"),
+        });
     }
 
     lines.push(String::new());
@@ -119,23 +144,19 @@ fn picture(story: &Story, length: Duration, paint: Paint) -> Vec<String> {
         "members",
         "of the channel, as the observer sees them",
     ));
-    for member in story.members.values() {
-        let (mark, status) = match member.away {
-            false => (paint.green("●"), "online"),
-            true => (paint.yellow("○"), "away"),
-        };
-        let details = match member.state.interval_ms {
-            Some(ms) => format!("pid {}, reads every {ms} ms", member.state.pid),
-            None => format!("pid {}", member.state.pid),
-        };
-        lines.push(format!(
-            "  {mark} {:<10} {status:<8} {}",
-            member.name,
-            paint.dim(&details)
-        ));
+    for role in [
+        Role::Controller,
+        Role::Monitor,
+        Role::Observer,
+        Role::Sidecar,
+    ] {
+        let of_role = |member: &&Member| member.name == role.name();
+        lines.push(match story.members.values().find(of_role) {
+            Some(member) => member_line(member, paint),
+            // The place stays, so that nothing moves when one goes.
+            None => paint.dim(&format!("  · {:<11} not there", role.name())),
+        });
     }
-    // A free place for the one that is killed, so that nothing moves when it goes.
-    lines.extend((story.members.len()..MEMBERS).map(|_| paint.dim("  ·")));
 
     lines.push(String::new());
     lines.push(heading("messages", &counts(story)));
@@ -144,6 +165,23 @@ fn picture(story: &Story, length: Duration, paint: Paint) -> Vec<String> {
     }
     lines.extend((story.news.len()..NEWS_KEPT).map(|_| String::new()));
     lines
+}
+
+fn member_line(member: &Member, paint: Paint) -> String {
+    let (mark, status) = match member.away {
+        false => (paint.green("●"), "online"),
+        true => (paint.yellow("○"), "away"),
+    };
+    let State { pid, interval_ms } = member.state;
+    let details = match interval_ms {
+        Some(ms) => format!("pid {pid}, reads every {ms} ms"),
+        None => format!("pid {pid}"),
+    };
+    format!(
+        "  {mark} {:<11} {status:<7} {}",
+        member.name,
+        paint.dim(&details)
+    )
 }
 
 /// A reading, or several of a kind, for people.
@@ -174,11 +212,7 @@ fn rows(story: &Story) -> Vec<Row> {
     let cpu = cpu.map(|load| Row {
         name: "cpu",
         part: Some(load),
-        text: format!(
-            "{}  {}",
-            percent(load),
-            units::count(processors, "processor")
-        ),
+        text: units::count(processors, "processor"),
     });
     let network = (interfaces > 0).then(|| {
         let (received, sent) = (units::bytes(received_per_s), units::bytes(sent_per_s));
@@ -205,17 +239,19 @@ fn space_row(name: &'static str, (total, used): (u64, u64)) -> Row {
     Row {
         name,
         part: Some(part),
-        text: format!("{}  {used} of {total}", percent(part)),
+        text: format!("{used} of {total}"),
     }
 }
 
 fn in_a_line(story: &Story) -> String {
-    let rows = rows(story);
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| format!("{} {}", row.name, row.text))
+    let parts: Vec<_> = rows(story)
+        .into_iter()
+        .map(|row| match row.part {
+            Some(part) => format!("{} {}", row.name, percent(part).trim_start()),
+            None => format!("{} {}", row.name, row.text),
+        })
         .collect();
-    rows.join(", ")
+    parts.join(", ")
 }
 
 fn counts(story: &Story) -> String {
@@ -226,10 +262,7 @@ fn counts(story: &Story) -> String {
 }
 
 /// A bar of [`BAR`] columns, in steps of an eighth of one.
-fn bar(part: Option<f64>) -> String {
-    let Some(part) = part else {
-        return " ".repeat(BAR);
-    };
+fn bar(part: f64) -> String {
     let eighths = (part.clamp(0.0, 1.0) * BAR as f64 * 8.0).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
     bar += ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
@@ -282,9 +315,6 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// From one line of readings to the next, where there is no terminal.
 const LINE_OF_READINGS: Duration = Duration::from_secs(1);
-
-/// The programs of the demo are so many members.
-const MEMBERS: usize = 4;
 
 /// The picture and the line below it take so many rows.
 const ROWS: u16 = 22;

@@ -60,8 +60,8 @@ pub(super) struct Count {
 pub(super) struct Kill {
     at_ns: u64,
     pid: u32,
-    pub(super) away_after: Option<Duration>,
-    pub(super) left_after: Option<Duration>,
+    /// How long it took until the observer saw it away, or saw it leave, whichever came first.
+    pub(super) seen_after: Option<Duration>,
 }
 
 /// The start of the second sidecar.
@@ -109,11 +109,11 @@ impl Story {
         self.ready.contains(&role)
     }
 
-    /// Whether the observer saw the killed sidecar leave.
+    /// Whether the observer saw that the sidecar was killed.
     pub(super) fn kill_was_seen(&self) -> bool {
         self.kill
             .as_ref()
-            .is_some_and(|kill| kill.left_after.is_some())
+            .is_some_and(|kill| kill.seen_after.is_some())
     }
 
     /// Whether the observer saw the second sidecar join.
@@ -128,8 +128,7 @@ impl Story {
         self.kill = Some(Kill {
             at_ns,
             pid,
-            away_after: None,
-            left_after: None,
+            seen_after: None,
         });
         self.ready.retain(|role| *role != Role::Sidecar);
         self.tell(format!("kill -9 {pid}, the sidecar"));
@@ -255,22 +254,18 @@ impl Story {
         let Some(RollCall { number, answers }) = self.roll_call.take() else {
             return;
         };
-        let missing: Vec<_> = ANSWERERS
+        let (here, missing): (Vec<_>, Vec<_>) = ANSWERERS
             .iter()
             .map(|role| role.name())
-            .filter(|name| !answers.iter().any(|answer| answer == name))
-            .collect();
-        self.tell(match missing.as_slice() {
-            [] => format!(
-                "controller to all: roll call {number}, {} answers",
-                answers.len()
-            ),
-            _ => format!(
-                "controller to all: roll call {number}, {} answers, none from {}",
-                answers.len(),
-                missing.join(", ")
-            ),
-        });
+            .partition(|name| answers.iter().any(|answer| answer == name));
+        let mut text = format!(
+            "controller to all: roll call {number}; here: {}",
+            here.join(", ")
+        );
+        if !missing.is_empty() {
+            text += &format!("; no answer: {}", missing.join(", "));
+        }
+        self.tell(text);
     }
 
     fn presence(&mut self, id: u64, name: String, change: Option<Turn>, state: State, at: u64) {
@@ -281,23 +276,22 @@ impl Story {
             .as_mut()
             .filter(|restart| restart.pid == state.pid);
         let text = match (change, kill, restart) {
-            (Some(Turn::Away), Some(kill), _) => {
+            (Some(turn @ (Turn::Away | Turn::Left)), Some(kill), _)
+                if kill.seen_after.is_none() =>
+            {
                 let after = elapsed(kill.at_ns, at);
-                kill.away_after = Some(after);
-                format!("{name} is away, seen {} after the kill", short(after))
-            }
-            (Some(Turn::Left), Some(kill), _) => {
-                let after = elapsed(kill.at_ns, at);
-                kill.left_after = Some(after);
-                format!(
-                    "{name} left, waited for until {} after the kill",
-                    short(after)
-                )
+                kill.seen_after = Some(after);
+                let how = if turn == Turn::Away {
+                    "is away"
+                } else {
+                    "left"
+                };
+                format!("{name} {how}, seen {} after the kill", brief(after))
             }
             (Some(Turn::Joined), _, Some(restart)) => {
                 let after = elapsed(restart.at_ns, at);
                 restart.joined_after = Some(after);
-                format!("{name} joined, seen {} after its start", short(after))
+                format!("{name} joined, seen {} after its start", brief(after))
             }
             (Some(Turn::Updated), ..) => match state.interval_ms {
                 Some(ms) => format!("{name} reads every {ms} ms from now on"),
@@ -323,7 +317,7 @@ fn elapsed(from_ns: u64, to_ns: u64) -> Duration {
 }
 
 /// A duration with the precision that a person wants.
-pub(super) fn short(duration: Duration) -> String {
+pub(super) fn brief(duration: Duration) -> String {
     match duration.as_nanos() {
         ..1_000_000 => format!("{} us", duration.as_micros()),
         ..10_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use localhub_client::admin::HubView;
 use serde::{Serialize, Serializer};
 
-use super::story::{Count, Story, short};
+use super::story::{Count, Story, brief};
 
 /// The end of the demo.
 #[derive(Serialize)]
@@ -15,22 +15,20 @@ pub(super) struct Summary {
     processes: usize,
     #[serde(rename = "run_us", serialize_with = "micros")]
     run: Duration,
-    /// As the hub counts messages.
-    published: u64,
-    delivered: u64,
-    lost: u64,
+    /// As the hub counts, and `localhub status` shows: joins and the like are messages, too.
+    messages_in: u64,
+    messages_out: u64,
+    messages_lost: u64,
     readings_received: u64,
     broadcasts: Count,
     directs: Count,
     presence_changes: u64,
     /// From the kill of the sidecar until the observer saw it.
-    #[serde(rename = "away_seen_us", serialize_with = "micros_if_any")]
-    away_seen: Option<Duration>,
-    #[serde(rename = "left_seen_us", serialize_with = "micros_if_any")]
-    left_seen: Option<Duration>,
+    #[serde(rename = "kill_seen_us", serialize_with = "micros_if_any")]
+    kill_seen: Option<Duration>,
     /// From the start of the second sidecar until the observer saw it.
-    #[serde(rename = "joined_seen_us", serialize_with = "micros_if_any")]
-    joined_seen: Option<Duration>,
+    #[serde(rename = "restart_seen_us", serialize_with = "micros_if_any")]
+    restart_seen: Option<Duration>,
     /// From the sending in one process to the receipt in another.
     latency_samples: usize,
     #[serde(rename = "latency_p50_us", serialize_with = "micros")]
@@ -51,16 +49,15 @@ impl Summary {
         Self {
             processes,
             run,
-            published: hub.messages_in,
-            delivered: hub.messages_out,
-            lost: hub.messages_lost,
+            messages_in: hub.messages_in,
+            messages_out: hub.messages_out,
+            messages_lost: hub.messages_lost,
             readings_received: story.readings_received,
             broadcasts: story.broadcasts,
             directs: story.directs,
             presence_changes: story.presence_changes,
-            away_seen: story.kill.as_ref().and_then(|kill| kill.away_after),
-            left_seen: story.kill.as_ref().and_then(|kill| kill.left_after),
-            joined_seen: story
+            kill_seen: story.kill.as_ref().and_then(|kill| kill.seen_after),
+            restart_seen: story
                 .restart
                 .as_ref()
                 .and_then(|restart| restart.joined_after),
@@ -75,59 +72,58 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            broadcasts,
-            directs,
+            processes,
+            messages_in,
+            messages_out,
+            messages_lost,
             ..
         } = self;
-        writeln!(f, "the hub in {:.1} s", self.run.as_secs_f64())?;
+        let Self {
+            readings_received,
+            broadcasts,
+            directs,
+            presence_changes,
+            ..
+        } = self;
+        let Count { sent, received, .. } = broadcasts;
+        let (kill_seen, restart_seen) = (seen(self.kill_seen), seen(self.restart_seen));
+        let (p50, p99) = (brief(self.latency_p50), brief(self.latency_p99));
+        let seconds = self.run.as_secs_f64();
+
         writeln!(
             f,
-            "  processes   {}: this one with the hub, and {} programs on it",
-            self.processes,
-            self.processes - 1
+            "{processes} processes in {seconds:.1} s, all of them ended"
         )?;
         writeln!(
             f,
-            "  messages    {} published, {} delivered, {} lost",
-            self.published, self.delivered, self.lost
+            "  messages     {messages_in} to the hub, {messages_out} from it, {messages_lost} lost"
         )?;
         writeln!(
             f,
-            "  readings    {} received by the monitor",
-            self.readings_received
+            "  readings     {readings_received} received by the monitor"
+        )?;
+        writeln!(f, "  broadcasts   {sent} sent, {received} received")?;
+        let Count {
+            sent,
+            refused,
+            received,
+        } = directs;
+        writeln!(
+            f,
+            "  directs      {sent} sent, {received} received, {refused} refused"
         )?;
         writeln!(
             f,
-            "  broadcasts  {} sent, {} received",
-            broadcasts.sent, broadcasts.received
+            "  presence     {presence_changes} changes seen by the observer"
         )?;
+        writeln!(f, "  kill -9      seen by the observer after {kill_seen}")?;
         writeln!(
             f,
-            "  directs     {} sent, {} received, {} refused",
-            directs.sent, directs.received, directs.refused
+            "  restart      seen by the observer after {restart_seen}"
         )?;
-        writeln!(
+        write!(
             f,
-            "  presence    {} changes seen by the observer",
-            self.presence_changes
-        )?;
-        writeln!(
-            f,
-            "  kill -9     away seen after {}, left after {}",
-            seen(self.away_seen),
-            seen(self.left_seen)
-        )?;
-        writeln!(
-            f,
-            "  restart     joined seen after {}",
-            seen(self.joined_seen)
-        )?;
-        writeln!(
-            f,
-            "  latency     p50 {}, p99 {}, from process to process ({} messages)",
-            short(self.latency_p50),
-            short(self.latency_p99),
-            self.latency_samples
+            "  latency      p50 {p50}, p99 {p99} from process to process"
         )
     }
 }
@@ -144,7 +140,7 @@ fn failures(story: &Story, hub: &HubView) -> Vec<String> {
         (story.broadcasts.received > 0, "no broadcast was received"),
         (story.directs.received > 0, "no direct message was received"),
         (
-            kill.is_some_and(|kill| kill.away_after.or(kill.left_after).is_some()),
+            kill.is_some_and(|kill| kill.seen_after.is_some()),
             "nobody saw that the sidecar was killed",
         ),
         (
@@ -174,7 +170,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 }
 
 fn seen(after: Option<Duration>) -> String {
-    after.map_or_else(|| "(not seen)".to_owned(), short)
+    after.map_or_else(|| "(never)".to_owned(), brief)
 }
 
 fn micros<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {

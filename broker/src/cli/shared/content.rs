@@ -10,8 +10,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::diagnostic::diagnostic;
 
-/// A payload on one line: JSON and text as they are, CBOR in diagnostic notation, everything else in
-/// hexadecimal. Broken off soon after `length_max` bytes of text.
+/// A payload on one line: JSON and text as they are, CBOR in diagnostic notation, bytes as text if
+/// they are for reading, everything else in hexadecimal. Broken off soon after `length_max` bytes of
+/// text.
 ///
 /// A payload that is not what its sender says is shown as what it is.
 pub(crate) fn shown(content: ContentType, payload: &[u8], length_max: usize) -> String {
@@ -24,8 +25,11 @@ pub(crate) fn shown(content: ContentType, payload: &[u8], length_max: usize) -> 
         Ok(text) if content == ContentType::JSON && is_json(text) => {
             escaped(&one_line(beginning(text, length_max))).into_owned()
         }
+        Ok(text) if content == ContentType::TEXT || content == ContentType::JSON => {
+            escaped(&beginning(text, length_max)).into_owned()
+        }
         Ok(text) if content != ContentType::CBOR && is_readable(text) => {
-            escaped(beginning(text, length_max).as_ref()).into_owned()
+            escaped(&beginning(text, length_max)).into_owned()
         }
         _ => hex(payload, length_max),
     }
@@ -141,6 +145,7 @@ mod tests {
             (ContentType::BYTES, b"\x00\xff", "00ff"),
             (ContentType::BYTES, b"\x1b[2J", "1b5b324a"),
             (ContentType(77), b"hello", "hello"),
+            (ContentType::TEXT, b"\x1b[2J", r"\u{1b}[2J"),
             (ContentType::TEXT, b"\xff", "ff"),
             (ContentType::TEXT, "\u{202e}x".as_bytes(), r"\u{202e}x"),
         ] {

@@ -41,9 +41,9 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
     let help_instead =
         error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if exit == Exit::Done || help_instead {
-        return match error.print() {
-            Err(problem) if problem.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
-            _ => exit,
+        return match error.print().map_err(OutputError) {
+            Ok(()) => exit,
+            Err(problem) => report(&problem.into()),
         };
     }
     note(&usage_line(&error.to_string()));

@@ -128,7 +128,8 @@ fn payload(content: Option<Content>, source: Source, bytes: Vec<u8>) -> anyhow::
             ContentType::CBOR
         }
         Some(Content::Cbor) => {
-            let value: serde_json::Value = serde_json::from_str(utf8()?)
+            // This type keeps the order of keys.
+            let value: ciborium::Value = serde_json::from_str(utf8()?)
                 .context("the payload is not JSON, which --content cbor would convert")?;
             return Ok(Payload::cbor(&value)?);
         }
@@ -269,6 +270,10 @@ mod tests {
             [0xa1, 0x61, b'a', 1]
         );
         assert_eq!(bytes(Source::Typed, b"1").unwrap(), [1]);
+        assert_eq!(
+            bytes(Source::Typed, b"{\"b\":-1,\"a\":[null]}").unwrap(),
+            [0xa2, 0x61, b'b', 0x20, 0x61, b'a', 0x81, 0xf6]
+        );
         assert!(bytes(Source::Typed, b"hello").is_err());
         assert_eq!(bytes(Source::File, &[0x82, 1, 2]).unwrap(), [0x82, 1, 2]);
         assert!(bytes(Source::File, &[0x82, 1]).is_err());
