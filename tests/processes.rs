@@ -424,6 +424,52 @@ mod mischief {
     }
 
     #[test]
+    fn a_client_that_never_reads_can_be_kicked_and_holds_up_nobody() {
+        let daemon = daemon();
+        let mut deaf = welcomed(&daemon);
+        let mut wire = Vec::new();
+        ClientFrame::Join { name: "kiosk", hidden: false, state: b"" }.encode(&mut wire);
+        deaf.write_all(&wire).unwrap();
+        let witness = subscriber(&daemon, "#");
+        let file = daemon.directory().join("large");
+        std::fs::write(&file, vec![b'x'; 4 * 1024 * 1024]).unwrap();
+        for _ in 0..12 {
+            daemon.prints(["broadcast", "kiosk", "--file", file.to_str().unwrap()]);
+        }
+        let clients = daemon.clients();
+        let view = clients.iter().find(|client| client["messages_lost"].as_u64() > Some(0));
+        let name = view.expect("the deaf one lost messages")["name"].as_str().unwrap();
+        daemon.prints(["pub", "kiosk", "for", "the others"]);
+        assert!(witness.line().contains("the others"));
+        daemon.prints(["kick", name]);
+        until("it is gone", || daemon.clients().len() == 1);
+        // The system still holds what was written before; then the connection ends.
+        until("its connection has ended", || {
+            let mut buffer = vec![0; 1 << 20];
+            matches!(deaf.read(&mut buffer), Ok(0) | Err(_))
+        });
+    }
+
+    #[test]
+    fn stopping_does_not_wait_for_who_says_nothing() {
+        let mut daemon = Daemon::start(
+            LOCALHUB,
+            "[timing]\nhello_timeout_ms = 60000\nstop_grace_ms = 60000\n",
+        );
+        let mut silent = UnixStream::connect(daemon.endpoint()).unwrap();
+        let mut polite = welcomed(&daemon);
+        daemon.process().signal("TERM");
+        let body = frame(&mut polite).expect("a last word");
+        assert!(matches!(
+            BrokerFrame::decode(&body),
+            Ok(BrokerFrame::GoAway { code: Code::SHUTTING_DOWN, .. })
+        ));
+        assert_eq!(close_code(&mut polite), Some(Code::SHUTTING_DOWN));
+        assert_eq!(close_code(&mut silent), Some(Code::SHUTTING_DOWN));
+        assert_eq!(daemon.process().ends().code(), Some(0));
+    }
+
+    #[test]
     fn there_may_be_so_many_connections_and_no_more() {
         let daemon = Daemon::start(LOCALHUB, "[limits]\nconnections = 2\n");
         let first = welcomed(&daemon);

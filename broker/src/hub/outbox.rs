@@ -402,6 +402,14 @@ impl Outbox {
         Poll::Ready(())
     }
 
+    /// Wakes the connection at the next push or close, whatever waits already.
+    pub(super) fn watch(&self, generation: u64, cx: &mut Context<'_>) {
+        let mut state = self.state.lock();
+        if state.generation == generation {
+            state.writer = Some(cx.waker().clone());
+        }
+    }
+
     /// Whether so much waits that the client had better read before it asks for more.
     pub(super) fn is_crowded(&self) -> bool {
         self.state.lock().waiting_bytes > self.limits.bytes / STALL_SHARE

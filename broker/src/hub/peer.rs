@@ -503,6 +503,12 @@ impl Peer {
         self.session.outbox.poll_ready(self.generation, cx)
     }
 
+    /// Ready when the session is over or has a newer connection.
+    pub fn poll_fenced(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.session.outbox.watch(self.generation, cx);
+        if self.still_valid().is_err() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Why the connection must end, if the hub says so.
     pub fn closing(&self) -> Option<Code> {
         match self.still_valid() {

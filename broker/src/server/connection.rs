@@ -37,6 +37,10 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// After this many pings without a sign of life, a client counts as hung.
 const PINGS_MAX: u32 = 2;
 
+/// When the broker stops, its clients are asked to come back in one of so many slots of this length.
+const RETURN_SLOTS: u64 = 16;
+const RETURN_SLOT: Duration = Duration::from_millis(25);
+
 /// How long after a lost connection its process may take to be seen dead. A process that is killed
 /// loses its sockets first.
 const DEATH_MAX: Duration = Duration::from_millis(50);
@@ -101,7 +105,12 @@ async fn greet<S: AsyncRead + Unpin>(
             Err(error) => return Err(Close::from(error).into()),
         }
         let room = HELLO_BYTES_MAX + PREFIX_BYTES - buffer.len();
-        match timeout_at(deadline, read(stream, buffer, room)).await {
+        let hello = timeout_at(deadline, read(stream, buffer, room));
+        let read = tokio::select! {
+            read = hello => read,
+            () = shared.stopping() => return Err(Close::from(Code::SHUTTING_DOWN).into()),
+        };
+        match read {
             Err(_) => return Err(Close::from(Code::HELLO_TIMEOUT).into()),
             Ok(Ok(0)) => return Err(Ending::Lost),
             Ok(Ok(_)) => {}
@@ -166,13 +175,20 @@ struct Events {
     wrote: Option<io::Result<usize>>,
     /// The outbox has something, or the hub a reason to end.
     ready: bool,
+    /// The session is over or has another connection: what is still to be written is of no use.
+    fenced: bool,
     relieved: bool,
     silent: bool,
 }
 
 impl Events {
     fn any(&self) -> bool {
-        self.read.is_some() || self.wrote.is_some() || self.ready || self.relieved || self.silent
+        self.read.is_some()
+            || self.wrote.is_some()
+            || self.ready
+            || self.fenced
+            || self.relieved
+            || self.silent
     }
 }
 
@@ -210,6 +226,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
             let events = poll_fn(|cx| self.poll_events(silence.as_mut(), cx)).await;
+            if events.fenced
+                && let Some(code) = self.peer.closing()
+            {
+                return Ending::Closed(code.into());
+            }
             if events.relieved {
                 self.stalled = None;
                 if let Err(ending) = self.carry_out() {
@@ -274,8 +295,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if self.batch.is_empty() {
             events.ready = self.peer.poll_ready(cx).is_ready();
-        } else if let Poll::Ready(result) = self.poll_write(cx) {
-            events.wrote = Some(result);
+        } else {
+            // A client that does not read can be told to go all the same.
+            events.fenced = self.peer.poll_fenced(cx).is_ready();
+            if let Poll::Ready(result) = self.poll_write(cx) {
+                events.wrote = Some(result);
+            }
         }
         events.silent = silence.poll(cx).is_ready();
         if events.any() { Poll::Ready(events) } else { Poll::Pending }
@@ -342,8 +367,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ending::Closed(_) => Departure::Final,
         };
         if let Ending::Closed(close) = &ending {
-            if !matches!(close.code, Code::SHUTTING_DOWN | Code::KICKED) {
-                self.shared.refused(close, Some((self.peer.name(), pid)));
+            match close.code {
+                Code::SHUTTING_DOWN => {
+                    // Clients that come back all at once would only wait for each other.
+                    let slot = (self.peer.client().0 % RETURN_SLOTS) as u32;
+                    self.peer.go_away(close.code, RETURN_SLOT * slot);
+                }
+                Code::KICKED => {}
+                _ => self.shared.refused(close, Some((self.peer.name(), pid))),
             }
             self.peer.say_goodbye(close);
             let _ = timeout(FAREWELL_MAX, self.farewell()).await;

@@ -8,7 +8,7 @@ use localhub_client::endpoint::{Endpoint, EndpointError};
 use localhub_protocol::{BrokerFrame, Code, Epoch, Limits};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument, info, info_span, warn};
@@ -68,6 +68,8 @@ struct Shared {
     connections: AtomicU64,
     /// An operator asked the broker to stop.
     stop_asked: Notify,
+    /// Whether the broker stops: who has not said hello yet need not.
+    stopping: watch::Sender<bool>,
     /// A session was parked: the next one to expire may be another.
     parked: Notify,
     complaints: Mutex<Complaints>,
@@ -123,6 +125,7 @@ impl Broker {
             connections_max,
             connections: AtomicU64::new(0),
             stop_asked: Notify::new(),
+            stopping: watch::Sender::new(false),
             parked: Notify::new(),
             complaints: Mutex::default(),
         });
@@ -171,6 +174,7 @@ impl Broker {
         let mut wakes = Wakes::default();
         self.shared.hub.stop(&mut wakes);
         wakes.fire();
+        self.shared.stopping.send_replace(true);
         let mut connections = std::mem::take(&mut *self.connections.lock());
         let farewells = async { while connections.join_next().await.is_some() {} };
         if timeout(self.stop_grace, farewells).await.is_err() {
@@ -204,6 +208,12 @@ impl Drop for Broker {
 }
 
 impl Shared {
+    /// Returns when the broker stops.
+    async fn stopping(&self) {
+        // The sender lives as long as this, so there is always an answer.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
     /// Counts a connection that was closed for cause, and logs it unless there are too many.
     fn refused(&self, close: &Close, client: Option<(&str, Option<u32>)>) {
         self.hub.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
