@@ -41,6 +41,10 @@ const PINGS_MAX: u32 = 2;
 const RETURN_SLOTS: u64 = 16;
 const RETURN_SLOT: Duration = Duration::from_millis(25);
 
+/// What is still read of a client whose process is dead: more than the buffer of a socket holds. A child of
+/// it that has the connection and goes on writing is not listened to.
+const LAST_WORDS_MAX: usize = 1024 * 1024;
+
 /// How long after a lost connection its process may take to be seen dead. A process that is killed
 /// loses its sockets first.
 const DEATH_MAX: Duration = Duration::from_millis(50);
@@ -62,13 +66,16 @@ where
     };
     wakes.fire();
     debug!(client = %peer.name(), id = %peer.client(), pid, "attached");
+    let process = pid.and_then(|pid| shared.processes.watch(pid));
     let mut connection = Connection::new(stream, peer, buffer, shared, wakes);
-    let ending = connection.run().await;
-    connection.finish(ending, pid).await;
+    let ending = connection.run(process.as_deref()).await;
+    connection.finish(ending, pid, process.as_deref()).await;
 }
 
 /// How a connection came to its end.
 enum Ending {
+    /// The client's process is dead, whatever a child of it does with the connection.
+    Died,
     /// The client closed it, or it broke.
     Lost,
     /// The client said goodbye.
@@ -179,6 +186,7 @@ struct Events {
     fenced: bool,
     relieved: bool,
     silent: bool,
+    died: bool,
 }
 
 impl Events {
@@ -189,6 +197,7 @@ impl Events {
             || self.fenced
             || self.relieved
             || self.silent
+            || self.died
     }
 }
 
@@ -209,7 +218,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Reads, carries out and writes, until there is a reason to stop.
-    async fn run(&mut self) -> Ending {
+    async fn run(&mut self, process: Option<&ProcessWatch>) -> Ending {
+        let mut death = pin!(async {
+            match process {
+                Some(process) => process.exited().await,
+                None => std::future::pending().await,
+            }
+        });
         let ping = self.shared.hub.settings().ping;
         let mut silence = pin!(sleep_until(self.heard + ping));
         // A client need not wait for the welcome: frames may have come with the hello.
@@ -225,7 +240,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Ending::Closed(code.into());
                 }
             }
-            let events = poll_fn(|cx| self.poll_events(silence.as_mut(), cx)).await;
+            let events = poll_fn(|cx| {
+                let mut events = self.poll_events(silence.as_mut(), cx);
+                events.died = death.as_mut().poll(cx).is_ready();
+                if events.any() { Poll::Ready(events) } else { Poll::Pending }
+            })
+            .await;
+            if events.died {
+                return self.last_words().await;
+            }
             if events.fenced
                 && let Some(code) = self.peer.closing()
             {
@@ -275,11 +298,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Carries out what a dead client had said: it lies in the system's buffer, and no more than that.
+    async fn last_words(&mut self) -> Ending {
+        let mut bytes = 0;
+        while bytes < LAST_WORDS_MAX {
+            let read = poll_fn(|cx| {
+                Poll::Ready(poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES))
+            });
+            match read.await {
+                Poll::Ready(Ok(read @ 1..)) => bytes += read,
+                _ => break,
+            }
+            if let Err(ending) = self.carry_out() {
+                return ending;
+            }
+        }
+        Ending::Died
+    }
+
     fn poll_events(
         &mut self,
         silence: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
-    ) -> Poll<Events> {
+    ) -> Events {
         let mut events = Events::default();
         if let Some(stalled) = &mut self.stalled {
             if self.wakes.poll_relief(cx).is_ready() {
@@ -303,7 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         events.silent = silence.poll(cx).is_ready();
-        if events.any() { Poll::Ready(events) } else { Poll::Pending }
+        events
     }
 
     /// Writes what it can of the batch; zero bytes is an error.
@@ -357,10 +398,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Says goodbye, and tells the hub what becomes of the session.
-    async fn finish(mut self, ending: Ending, pid: Option<u32>) {
+    async fn finish(
+        mut self,
+        ending: Ending,
+        pid: Option<u32>,
+        process: Option<&ProcessWatch>,
+    ) {
         let departure = match &ending {
-            Ending::Goodbye => Departure::Final,
-            Ending::Lost if died(pid).await => Departure::Final,
+            Ending::Goodbye | Ending::Died => Departure::Final,
+            Ending::Lost if died(process).await => Departure::Final,
             Ending::Lost => Departure::Lost,
             // A hung client may wake up; one that breaks the rules has nothing to come back for.
             Ending::Closed(close) if close.code == Code::PING_TIMEOUT => Departure::Lost,
@@ -380,6 +426,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let _ = timeout(FAREWELL_MAX, self.farewell()).await;
         }
         let reason = match &ending {
+            Ending::Died => "died",
             Ending::Lost => "lost",
             Ending::Goodbye => "goodbye",
             Ending::Closed(close) => close.code.name(),
@@ -411,11 +458,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 /// Whether the process is dead, whose connection was lost: its session cannot come back.
-async fn died(pid: Option<u32>) -> bool {
-    let Some(watch) = pid.and_then(|pid| ProcessWatch::new(pid).ok()) else {
-        return false;
-    };
-    timeout(DEATH_MAX, watch.exited()).await.is_ok()
+async fn died(process: Option<&ProcessWatch>) -> bool {
+    match process {
+        Some(process) => timeout(DEATH_MAX, process.exited()).await.is_ok(),
+        None => false,
+    }
 }
 
 async fn read<S: AsyncRead + Unpin>(

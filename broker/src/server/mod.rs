@@ -16,11 +16,13 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::config::Config;
 use crate::hub::{About, Close, Hub, Settings, Wakes};
 use clock::Clock;
+use processes::Processes;
 use socket::{BindError, Listener, Stream};
 
 mod clock;
 mod connection;
 pub mod identity;
+mod processes;
 pub mod socket;
 
 /// A broker that listens at its endpoint, in tasks of the current tokio runtime.
@@ -73,6 +75,7 @@ struct Shared {
     /// A session was parked: the next one to expire may be another.
     parked: Notify,
     complaints: Mutex<Complaints>,
+    processes: Processes,
 }
 
 /// Keeps a client that connects again and again from filling the log.
@@ -128,6 +131,7 @@ impl Broker {
             stopping: watch::Sender::new(false),
             parked: Notify::new(),
             complaints: Mutex::default(),
+            processes: Processes::default(),
         });
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let accept = tokio::spawn(accept(listener, shared.clone(), connections.clone()));
