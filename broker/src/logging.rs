@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, fs};
 
 use tracing::Subscriber;
@@ -27,8 +28,11 @@ const WAITING_LINES_MAX: usize = 8_192;
 
 /// The running log. What waits is written when this is dropped, for up to a second.
 pub struct Logging {
-    _guards: Vec<WorkerGuard>,
-    counters: Vec<ErrorCounter>,
+    guards: Vec<WorkerGuard>,
+    /// Lines that did not fit their queue.
+    dropped: Vec<ErrorCounter>,
+    /// Lines that the system did not take, such as those for a full disk.
+    unwritten: Arc<AtomicU64>,
     folder: Option<PathBuf>,
 }
 
@@ -47,12 +51,10 @@ impl Logging {
 
     /// Counts the lines that were dropped since the start.
     pub fn lines_lost(&self) -> Arc<dyn Fn() -> u64 + Send + Sync> {
-        let counters = self.counters.clone();
+        let (dropped, unwritten) = (self.dropped.clone(), self.unwritten.clone());
         Arc::new(move || {
-            counters
-                .iter()
-                .map(|counter| counter.dropped_lines() as u64)
-                .sum()
+            let dropped: usize = dropped.iter().map(ErrorCounter::dropped_lines).sum();
+            dropped as u64 + unwritten.load(Ordering::Relaxed)
         })
     }
 
@@ -170,11 +172,7 @@ fn prepare(config: &LogConfig) -> (impl Subscriber + use<>, Logging, Option<Logg
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(LoggingError::Level(error))),
     };
-    let mut logging = Logging {
-        _guards: Vec::new(),
-        counters: Vec::new(),
-        folder: None,
-    };
+    let mut logging = Logging::empty();
     let files = match files(config) {
         Ok((folder, appender)) => {
             logging.folder = Some(folder);
@@ -199,14 +197,26 @@ fn prepare(config: &LogConfig) -> (impl Subscriber + use<>, Logging, Option<Logg
 }
 
 impl Logging {
+    fn empty() -> Self {
+        Self {
+            guards: Vec::new(),
+            dropped: Vec::new(),
+            unwritten: Arc::default(),
+            folder: None,
+        }
+    }
+
     fn writer(&mut self, to: impl Write + Send + 'static, thread: &str) -> OneLine {
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(WAITING_LINES_MAX)
             .thread_name(thread)
-            .finish(to);
-        self._guards.push(guard);
-        self.counters.push(writer.error_counter());
+            .finish(Counted {
+                to,
+                unwritten: self.unwritten.clone(),
+            });
+        self.guards.push(guard);
+        self.dropped.push(writer.error_counter());
         OneLine(writer)
     }
 }
@@ -280,6 +290,25 @@ impl Write for OneLine {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// Goes on after a line that cannot be written, and counts it.
+struct Counted<W> {
+    to: W,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.to.write_all(line).is_err() {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -380,11 +409,7 @@ mod tests {
         }
 
         let (release, stuck) = std::sync::mpsc::sync_channel(0);
-        let mut logging = Logging {
-            _guards: Vec::new(),
-            counters: Vec::new(),
-            folder: None,
-        };
+        let mut logging = Logging::empty();
         let writer = logging.writer(Stuck(stuck), "stuck");
         let subscriber = Registry::default().with(layer(writer));
         tracing::subscriber::with_default(subscriber, || {
@@ -399,6 +424,36 @@ mod tests {
             logging.lines_lost()()
         );
         drop(release);
+    }
+
+    #[test]
+    fn lines_that_the_system_does_not_take_are_counted_and_the_next_is_tried() {
+        /// Is full at every second line.
+        struct Full(u64);
+        impl Write for Full {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 % 2 {
+                    0 => Err(io::ErrorKind::StorageFull.into()),
+                    _ => Ok(buf.len()),
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let mut logging = Logging::empty();
+        let writer = logging.writer(Full(0), "full");
+        let lines_lost = logging.lines_lost();
+        tracing::subscriber::with_default(Registry::default().with(layer(writer)), || {
+            for _ in 0..10 {
+                tracing::error!("again");
+            }
+        });
+        // What waits is written.
+        drop(logging);
+        assert_eq!(lines_lost(), 5);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `localhub doctor`.
 
+#[cfg(unix)]
+mod unix;
+
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,14 +12,13 @@ use localhub::config::{Config, Loaded};
 use localhub::logging::escaped;
 use localhub::paths;
 use localhub_client::admin::{self, HubView};
-use localhub_client::endpoint::EndpointError;
 use localhub_client::{Client, Endpoint, Error, Options};
 use serde::Serialize;
 
 use super::Globals;
 use super::shared::exit::Exit;
 use super::shared::output::Output;
-use super::shared::units::{bytes, count, duration, full};
+use super::shared::units::{bytes, count, duration};
 use super::shared::{block_on, link};
 
 /// Check that a broker runs here, or could, and say what to do
@@ -49,10 +52,6 @@ enum Verdict {
 
 /// From this share of the memory limit on a slow client may soon cost messages.
 const MEMORY_WARNING_PERCENT: u64 = 80;
-
-/// Below this many open files a few hundred clients are all.
-#[cfg(unix)]
-const OPEN_FILES_LOW: u64 = 1_024;
 
 impl Check {
     fn ok(check: &'static str, found: impl Into<String>) -> Self {
@@ -139,7 +138,10 @@ async fn examine(globals: &Globals) -> Vec<Check> {
             checks.push(Check::ok("endpoint", format!("{endpoint}, {why}")));
             let hub = ask(&endpoint).await;
             #[cfg(unix)]
-            checks.extend([directory(&endpoint), lock(&endpoint, hub.is_ok())]);
+            checks.extend([
+                unix::directory(&endpoint),
+                unix::lock(&endpoint, hub.is_ok()),
+            ]);
             match hub {
                 Ok(hub) => checks.extend(broker(&hub)),
                 Err(error) => checks.push(no_broker(&error)),
@@ -151,7 +153,7 @@ async fn examine(globals: &Globals) -> Vec<Check> {
         }
     }
     #[cfg(unix)]
-    checks.push(open_files(&config));
+    checks.push(unix::open_files(&config));
     checks.push(log(&config));
     checks
 }
@@ -176,65 +178,6 @@ async fn ask(endpoint: &Endpoint) -> Result<HubView, Error> {
     let hub = client.admin(admin::STATUS, &()).await;
     link::close(client).await;
     hub
-}
-
-#[cfg(unix)]
-fn directory(endpoint: &Endpoint) -> Check {
-    let folder = endpoint.directory().display();
-    match endpoint.check_directory() {
-        Ok(()) => Check::ok("directory", format!("{folder}, nobody else can change it")),
-        Err(EndpointError::Missing { .. }) if endpoint.is_default() => {
-            Check::ok("directory", format!("{folder} will be made by the broker"))
-        }
-        Err(EndpointError::Missing { .. }) => Check::fail(
-            "directory",
-            format!("{folder} does not exist"),
-            format!("make it with `mkdir -m 700 {folder}`, or choose another endpoint"),
-        ),
-        Err(error) => Check::fail(
-            "directory",
-            error.to_string(),
-            "see above; clients refuse to connect there",
-        ),
-    }
-}
-
-/// Whether somebody holds the lock. Looked at only: taking it could get in a broker's way.
-#[cfg(unix)]
-fn lock(endpoint: &Endpoint, answers: bool) -> Check {
-    let path = endpoint.lock_path();
-    let Ok(file) = fs::File::open(&path) else {
-        return match answers {
-            true => Check::warn(
-                "lock",
-                format!("{} is missing under a running broker", path.display()),
-                "restart the broker; until then a second one could start",
-            ),
-            false => Check::ok("lock", "not taken"),
-        };
-    };
-    if answers {
-        return Check::ok("lock", format!("{}, held by the broker", path.display()));
-    }
-    // Shared, and only for the moment: a broker that starts just now may have to be started again.
-    match file.try_lock_shared() {
-        Ok(()) => Check::ok("lock", format!("{}, free", path.display())),
-        Err(_) => {
-            let pid = fs::read_to_string(&path).unwrap_or_default();
-            let holder = match pid.trim().parse::<u32>() {
-                Ok(pid) => format!("process {pid}"),
-                Err(_) => "a process".into(),
-            };
-            Check::fail(
-                "lock",
-                format!(
-                    "{} is held by {holder}, which does not answer",
-                    path.display()
-                ),
-                "a broker that is starting or stopping is gone in a moment; else end that process",
-            )
-        }
-    }
 }
 
 fn broker(hub: &HubView) -> Vec<Check> {
@@ -293,31 +236,6 @@ fn no_broker(error: &Error) -> Check {
     }
 }
 
-#[cfg(unix)]
-fn open_files(config: &Config) -> Check {
-    use rustix::process::{Resource, getrlimit};
-
-    // The broker raises the soft limit by itself.
-    let Some(limit) = getrlimit(Resource::Nofile).maximum else {
-        return Check::ok("files", "no limit on open files");
-    };
-    let wanted = config.limits.connections;
-    let found = format!("at most {} open files", full(limit));
-    let advice = "raise the hard limit (`ulimit -Hn`, or LimitNOFILE= of the service)";
-    if wanted > limit.saturating_sub(128) {
-        let found = format!("{found}, but limits.connections is {}", full(wanted));
-        return Check::warn(
-            "files",
-            found,
-            format!("{advice}, or lower limits.connections"),
-        );
-    }
-    match limit < OPEN_FILES_LOW {
-        true => Check::warn("files", found, advice),
-        false => Check::ok("files", found),
-    }
-}
-
 fn log(config: &Config) -> Check {
     let Some(folder) = config.log.directory.clone().or_else(paths::state_dir) else {
         return Check::warn(
@@ -327,10 +245,10 @@ fn log(config: &Config) -> Check {
         );
     };
     match fs::metadata(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Check::ok(
-            "log",
-            format!("{} will be made by the broker", folder.display()),
-        ),
+        #[cfg(unix)]
+        Err(error) if error.kind() == ErrorKind::NotFound => unix::log_to_be_made(&folder),
+        #[cfg(not(unix))]
+        Err(error) if error.kind() == ErrorKind::NotFound => to_be_made(&folder),
         Err(error) => Check::fail(
             "log",
             format!("{}: {error}", folder.display()),
@@ -341,39 +259,16 @@ fn log(config: &Config) -> Check {
             format!("{} is not a folder", folder.display()),
             "remove it, or set another log.directory",
         ),
-        Ok(_) => log_access(&folder),
+        #[cfg(unix)]
+        Ok(_) => unix::log_access(&folder),
+        #[cfg(not(unix))]
+        Ok(_) => Check::ok("log", folder.display().to_string()),
     }
 }
 
-#[cfg(unix)]
-fn log_access(folder: &Path) -> Check {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use rustix::fs::{Access, access};
-
-    let name = folder.display();
-    if let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-        let error = std::io::Error::from(error);
-        return Check::fail(
-            "log",
-            format!("cannot write to {name}: {error}"),
-            "change its permissions, or set another log.directory",
-        );
-    }
-    let mode = fs::metadata(folder).map_or(0, |found| found.permissions().mode());
-    match mode & 0o077 {
-        0 => Check::ok("log", format!("{name}, private")),
-        _ => Check::warn(
-            "log",
-            format!("{name} is open to other users (mode {:04o})", mode & 0o7777),
-            format!("close it with `chmod 700 {name}`; the files in it are private"),
-        ),
-    }
-}
-
-#[cfg(not(unix))]
-fn log_access(folder: &Path) -> Check {
-    Check::ok("log", folder.display().to_string())
+fn to_be_made(folder: &Path) -> Check {
+    let found = format!("{} will be made by the broker", folder.display());
+    Check::ok("log", found)
 }
 
 #[cfg(test)]
@@ -461,29 +356,5 @@ mod tests {
         fs::write(&file, "").unwrap();
         config.log.directory = Some(file);
         assert_eq!(log(&config).result, Verdict::Fail);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_lock_that_is_held_by_a_silent_process_is_a_failure() {
-        let folder = tempfile::tempdir().unwrap();
-        let endpoint = Endpoint::new(folder.path().join("hub.sock")).unwrap();
-        assert_eq!(lock(&endpoint, false).result, Verdict::Ok);
-        assert_eq!(lock(&endpoint, true).result, Verdict::Warn);
-
-        fs::write(endpoint.lock_path(), "4711\n").unwrap();
-        assert_eq!(lock(&endpoint, false).result, Verdict::Ok);
-        assert_eq!(lock(&endpoint, true).result, Verdict::Ok);
-
-        let held = fs::File::open(endpoint.lock_path()).unwrap();
-        held.lock().unwrap();
-        let check = lock(&endpoint, false);
-        assert_eq!(check.result, Verdict::Fail);
-        assert!(
-            check
-                .found
-                .contains("held by process 4711, which does not answer"),
-            "{check:?}"
-        );
     }
 }

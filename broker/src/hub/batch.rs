@@ -47,6 +47,12 @@ impl Batch {
         self.len = 0;
     }
 
+    /// Gives back the room of an empty batch: a connection that waits needs none.
+    pub fn release(&mut self) {
+        debug_assert!(self.is_empty());
+        *self = Self::default();
+    }
+
     /// Appends encoded frames, and takes them out of `frames`.
     pub(super) fn control(&mut self, frames: &mut Vec<u8>) {
         if !frames.is_empty() {

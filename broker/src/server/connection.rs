@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::identity::ProcessWatch;
+use super::socket::Readiness;
 use crate::hub::{Batch, Close, Departure, Identity, Peer, Wakes};
 
 /// How much is read at once: a good part of what a socket's buffer holds.
@@ -52,16 +53,18 @@ const DEATH_MAX: Duration = Duration::from_millis(50);
 /// Serves one client until its connection ends.
 pub(super) async fn serve<S>(mut stream: S, identity: Identity, shared: Arc<Shared>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Readiness + Unpin,
 {
     let mut wakes = Wakes::default();
     let mut buffer = BytesMut::new();
     let pid = identity.pid;
-    let peer = match greet(&mut stream, identity, &shared, &mut buffer, &mut wakes).await {
+    // Boxed, so that the task does not keep room for it as long as the connection lives.
+    let greeting = Box::pin(greet(&mut stream, identity, &shared, &mut buffer, &mut wakes));
+    let peer = match greeting.await {
         Ok(peer) => peer,
         Err(ending) => {
             wakes.fire();
-            return turn_away(stream, ending, &shared).await;
+            return Box::pin(turn_away(stream, ending, &shared)).await;
         }
     };
     wakes.fire();
@@ -69,7 +72,7 @@ where
     let process = pid.and_then(|pid| shared.processes.watch(pid));
     let mut connection = Connection::new(stream, peer, buffer, shared, wakes);
     let ending = connection.run(process.as_deref()).await;
-    connection.finish(ending, pid, process.as_deref()).await;
+    Box::pin(connection.finish(ending, pid, process.as_deref())).await;
 }
 
 /// How a connection came to its end.
@@ -97,7 +100,7 @@ impl From<Close> for Ending {
 }
 
 /// Reads the hello and finds the client its place. What was read behind the hello stays in `buffer`.
-async fn greet<S: AsyncRead + Unpin>(
+async fn greet<S: AsyncRead + Readiness + Unpin>(
     stream: &mut S,
     identity: Identity,
     shared: &Shared,
@@ -201,7 +204,7 @@ impl Events {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     fn new(stream: S, peer: Peer, buffer: BytesMut, shared: Arc<Shared>, wakes: Wakes) -> Self {
         Self {
             stream,
@@ -239,6 +242,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 {
                     return Ending::Closed(code.into());
                 }
+                if self.batch.is_empty() {
+                    self.batch.release();
+                }
             }
             let events = poll_fn(|cx| {
                 let mut events = self.poll_events(silence.as_mut(), cx);
@@ -247,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             })
             .await;
             if events.died {
-                return self.last_words().await;
+                return Box::pin(self.last_words()).await;
             }
             if events.fenced
                 && let Some(code) = self.peer.closing()
@@ -465,7 +471,7 @@ async fn died(process: Option<&ProcessWatch>) -> bool {
     }
 }
 
-async fn read<S: AsyncRead + Unpin>(
+async fn read<S: AsyncRead + Readiness + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
     max: usize,
@@ -475,16 +481,21 @@ async fn read<S: AsyncRead + Unpin>(
 
 /// Reads at most `max` bytes to the end of `buffer`. A frame that is longer makes room as it
 /// comes in, and not as it claims to be.
-fn poll_read<S: AsyncRead + Unpin>(
+fn poll_read<S: AsyncRead + Readiness + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     buffer: &mut BytesMut,
     max: usize,
 ) -> Poll<io::Result<usize>> {
+    // Nobody needs a buffer to wait.
+    ready!(stream.poll_readable(cx))?;
     buffer.reserve(max.min(READ_BYTES));
     let before = buffer.len();
     let mut room = (&mut *buffer).limit(max);
-    let read = pin!(stream.read_buf(&mut room));
-    ready!(read.poll(cx))?;
-    Poll::Ready(Ok(buffer.len() - before))
+    let read = pin!(stream.read_buf(&mut room)).poll(cx);
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
+    ready!(read)?;
+    Poll::Ready(Ok(buffer.len().saturating_sub(before)))
 }

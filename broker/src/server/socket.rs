@@ -8,7 +8,11 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    task::{Context, Poll},
+};
 
 use localhub_client::endpoint::{Endpoint, EndpointError};
 
@@ -89,5 +93,30 @@ impl AcceptError {
     /// Whether to wait a little before accepting again.
     pub fn wants_pause(&self) -> bool {
         matches!(self, Self::Exhausted(_))
+    }
+}
+
+/// A stream that tells when there is something to read, so that whoever waits needs no buffer yet.
+pub trait Readiness {
+    /// Ready when a read may give something; it may still have to wait after all.
+    ///
+    /// # Errors
+    ///
+    /// The connection is of no use any more.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+#[cfg(unix)]
+impl Readiness for Stream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+/// A pipe's read has a buffer of its own in the system, so the question costs more than it saves.
+#[cfg(windows)]
+impl Readiness for Stream {
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

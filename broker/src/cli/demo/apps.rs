@@ -242,7 +242,7 @@ impl App {
         let payload = envelope(word)?;
         let refused = match self.channel.client().send(to, payload).await {
             Ok(()) => None,
-            Err(Error::Refused { code, .. }) => Some(code.to_string()),
+            Err(Error::Refused { code, .. }) => Some(code.name().to_owned()),
             Err(error) => bail!(error),
         };
         let to = to.to_owned();

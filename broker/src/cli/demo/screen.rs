@@ -318,3 +318,90 @@ const LINE_OF_READINGS: Duration = Duration::from_secs(1);
 
 /// The picture and the line below it take so many rows.
 const ROWS: u16 = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Report, Turn, Way, Word};
+    use super::*;
+
+    #[test]
+    fn a_bar_is_always_as_wide() {
+        for part in [-1.0, 0.0, 0.003, 0.01, 0.5, 0.999, 1.0, 7.0] {
+            assert_eq!(bar(part).chars().count(), BAR, "{part}");
+        }
+        assert_eq!(bar(0.5), "██████████··········");
+    }
+
+    #[test]
+    fn the_picture_fits_on_a_terminal_of_24_rows_and_80_columns() {
+        let mut story = Story::new();
+        let space = Reading::Space {
+            used: u64::MAX / 2,
+            total: u64::MAX,
+        };
+        for (topic, reading) in [
+            ("cpu/total", Reading::Load(1.0)),
+            ("cpu/0", Reading::Load(0.5)),
+            ("memory", space),
+            ("disk/root", space),
+            (
+                "net/eth0",
+                Reading::Traffic {
+                    received: 999_999,
+                    sent: 999_999,
+                },
+            ),
+        ] {
+            let topic = topic.to_owned();
+            story.hear(
+                Role::Monitor,
+                Report::Reading {
+                    topic,
+                    reading,
+                    latency_ns: 1,
+                },
+            );
+        }
+        for (id, role) in [(1, Role::Monitor), (2, Role::Sidecar)] {
+            let state = State {
+                pid: 4_194_304,
+                interval_ms: Some(100),
+            };
+            let (name, change) = (role.name().to_owned(), Some(Turn::Joined));
+            story.hear(
+                Role::Observer,
+                Report::Presence {
+                    id,
+                    name,
+                    change,
+                    state,
+                    seen_ns: 1,
+                },
+            );
+        }
+        for number in 7_200..7_220 {
+            let refused = Some("unknown_client".to_owned());
+            for (way, word) in [
+                (Way::Broadcast, Word::RollCall(number)),
+                (Way::Direct, Word::Interval(200)),
+            ] {
+                let (to, refused) = ("sidecar".to_owned(), refused.clone());
+                story.hear(
+                    Role::Controller,
+                    Report::Sent {
+                        way,
+                        to,
+                        word,
+                        refused,
+                    },
+                );
+            }
+        }
+
+        let lines = picture(&story, Duration::from_secs(10), Paint(false));
+        assert!(lines.len() < usize::from(ROWS), "{} lines", lines.len());
+        for line in lines {
+            assert!(line.chars().count() <= 80, "{line:?}");
+        }
+    }
+}

@@ -225,7 +225,7 @@ impl Story {
             Word::Here(_) => {}
             Word::Interval(_) => {
                 let outcome = refused
-                    .map(|why| format!(": refused, {why}"))
+                    .map(|why| format!(" (refused: {why})"))
                     .unwrap_or_default();
                 self.tell(format!("{} to {to}: {word}{outcome}", role.name()));
             }
@@ -254,18 +254,16 @@ impl Story {
         let Some(RollCall { number, answers }) = self.roll_call.take() else {
             return;
         };
-        let (here, missing): (Vec<_>, Vec<_>) = ANSWERERS
+        let missing: Vec<_> = ANSWERERS
             .iter()
             .map(|role| role.name())
-            .partition(|name| answers.iter().any(|answer| answer == name));
-        let mut text = format!(
-            "controller to all: roll call {number}; here: {}",
-            here.join(", ")
-        );
-        if !missing.is_empty() {
-            text += &format!("; no answer: {}", missing.join(", "));
-        }
-        self.tell(text);
+            .filter(|name| !answers.iter().any(|answer| answer == name))
+            .collect();
+        let outcome = match missing.as_slice() {
+            [] => "all are here".to_owned(),
+            _ => format!("missing: {}", missing.join(", ")),
+        };
+        self.tell(format!("controller to all: roll call {number}, {outcome}"));
     }
 
     fn presence(&mut self, id: u64, name: String, change: Option<Turn>, state: State, at: u64) {
@@ -319,9 +317,9 @@ fn elapsed(from_ns: u64, to_ns: u64) -> Duration {
 /// A duration with the precision that a person wants.
 pub(super) fn brief(duration: Duration) -> String {
     match duration.as_nanos() {
-        ..1_000_000 => format!("{} us", duration.as_micros()),
-        ..10_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
-        ..1_000_000_000 => format!("{} ms", duration.as_millis()),
+        0..1_000_000 => format!("{} us", duration.as_micros()),
+        1_000_000..10_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        10_000_000..1_000_000_000 => format!("{} ms", duration.as_millis()),
         _ => format!("{:.1} s", duration.as_secs_f64()),
     }
 }
@@ -331,3 +329,89 @@ const ANSWERERS: [Role; 3] = [Role::Monitor, Role::Observer, Role::Sidecar];
 
 /// As much news as a screen shows.
 pub(super) const NEWS_KEPT: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presence(change: Turn, pid: u32, seen_ns: u64) -> Report {
+        let state = State {
+            pid,
+            interval_ms: None,
+        };
+        let (id, name) = (u64::from(pid), "sidecar".to_owned());
+        Report::Presence {
+            id,
+            name,
+            change: Some(change),
+            state,
+            seen_ns,
+        }
+    }
+
+    fn last_news(story: &Story) -> &str {
+        &story.news.back().expect("some news").text
+    }
+
+    #[test]
+    fn a_kill_counts_as_seen_at_its_first_sign() {
+        let mut story = Story::new();
+        story.killed(7, 1_000_000);
+        story.hear(Role::Observer, presence(Turn::Left, 8, 2_000_000));
+        assert!(!story.kill_was_seen(), "another process left");
+
+        story.hear(Role::Observer, presence(Turn::Away, 7, 3_000_000));
+        story.hear(Role::Observer, presence(Turn::Left, 7, 900_000_000));
+        let seen_after = story.kill.as_ref().and_then(|kill| kill.seen_after);
+        assert_eq!(seen_after, Some(Duration::from_millis(2)));
+        assert_eq!(last_news(&story), "sidecar left");
+    }
+
+    #[test]
+    fn only_the_second_sidecar_counts_as_the_restart() {
+        let mut story = Story::new();
+        story.hear(Role::Observer, presence(Turn::Joined, 7, 1_000_000));
+        story.restarted(9, 2_000_000);
+        assert!(!story.restart_was_seen());
+        story.hear(Role::Observer, presence(Turn::Joined, 9, 7_000_000));
+        assert!(story.restart_was_seen());
+        assert_eq!(
+            last_news(&story),
+            "sidecar joined, seen 5.0 ms after its start"
+        );
+    }
+
+    #[test]
+    fn a_roll_call_names_who_does_not_answer() {
+        let mut story = Story::new();
+        let call = |number| Report::Sent {
+            way: Way::Broadcast,
+            to: "all".into(),
+            word: Word::RollCall(number),
+            refused: None,
+        };
+        let answer = |from: &str| Report::Received {
+            way: Way::Direct,
+            from: from.into(),
+            word: Word::Here(1),
+            latency_ns: 1_000,
+        };
+        story.hear(Role::Controller, call(1));
+        story.hear(Role::Controller, answer("observer"));
+        story.hear(Role::Controller, answer("monitor"));
+        story.hear(Role::Controller, call(2));
+        assert_eq!(
+            last_news(&story),
+            "controller to all: roll call 1, missing: sidecar"
+        );
+    }
+
+    #[test]
+    fn durations_have_two_or_three_digits() {
+        let of = |ns| brief(Duration::from_nanos(ns));
+        assert_eq!(of(62_300), "62 us");
+        assert_eq!(of(1_340_000), "1.3 ms");
+        assert_eq!(of(41_900_000), "41 ms");
+        assert_eq!(of(1_040_000_000), "1.0 s");
+    }
+}

@@ -18,6 +18,10 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 /// ctrl-z, and soon over after a kill.
 const STREAM_TTL: Duration = Duration::from_secs(10);
 
+/// How many messages may wait for the terminal or pipe: small ones take no more memory than their
+/// bytes are limited to anyway.
+const INBOX_MESSAGES: usize = 1_000_000;
+
 impl Globals {
     /// The configuration that these flags, the environment and the file make.
     pub(crate) fn load(&self, log: Option<&str>) -> anyhow::Result<Loaded> {
@@ -49,7 +53,9 @@ impl Globals {
 
     /// Connects for as long as it takes, through restarts of the broker.
     pub(crate) async fn connect_stream(&self) -> anyhow::Result<Client> {
-        let options = Options::new().session_ttl(STREAM_TTL);
+        let options = Options::new()
+            .session_ttl(STREAM_TTL)
+            .inbox_messages(INBOX_MESSAGES);
         Ok(options.endpoint(self.endpoint()?).connect().await?)
     }
 }
