@@ -242,7 +242,7 @@ mod channels {
         ana.says(&ClientFrame::Join { name: "more", hidden: false, state: b"" });
         let mut cy = world.client("cy");
         cy.says(&ClientFrame::Join { name: "third", hidden: false, state: b"" });
-        for filter in ["a", "b", "c"] {
+        for filter in ["a", "b", "c", "a"] {
             ana.subscribes(kiosk, filter);
         }
         ana.says(&publish(kiosk, &vec![0; (1 << 20) + 1]));
@@ -725,6 +725,10 @@ mod sessions {
         assert_eq!(world.hub.status(world.now).parked, 0);
         let error = world.try_client(Some("Ana!"), user.clone()).unwrap_err();
         assert_eq!(error.code, Code::BAD_CLIENT_NAME);
+        for name in ["hub", "17"] {
+            let error = world.try_client(Some(name), user.clone()).unwrap_err();
+            assert_eq!(error.code, Code::BAD_CLIENT_NAME);
+        }
         let nameless = world.try_client(None, user).unwrap();
         assert_eq!(nameless.name, format!("client-{}", nameless.id));
         world.hub.check();

@@ -12,7 +12,8 @@ use crate::limits::{CHANNEL_NAME_BYTES_MAX, CLIENT_NAME_BYTES_MAX};
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChannelName(Arc<str>);
 
-/// The name of a client: 1 to 64 bytes of `[a-z0-9._-]`.
+/// The name of a client: 1 to 64 bytes of `[a-z0-9._-]`, not digits alone: where a client is asked for
+/// by name or id, those are an id.
 ///
 /// At one time, one connected client has a name. A name never authorises anything.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -33,6 +34,15 @@ impl FromStr for ChannelName {
     }
 }
 
+impl ClientName {
+    const HUB: &str = "hub";
+
+    /// The broker's own name, which it gives to no client.
+    pub fn hub() -> Self {
+        Self(Self::HUB.into())
+    }
+}
+
 impl FromStr for ClientName {
     type Err = NameError;
 
@@ -44,6 +54,9 @@ impl FromStr for ClientName {
             });
         }
         check_segment(text)?;
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(NameError::OnlyDigits);
+        }
         Ok(Self(text.into()))
     }
 }
@@ -87,6 +100,9 @@ pub enum NameError {
         /// The first such character.
         found: char,
     },
+    /// A client name of digits alone, which would be taken for an id.
+    #[error("a client name cannot be digits alone (that is how an id looks)")]
+    OnlyDigits,
     /// More bytes than a name of this kind has.
     #[error("the name has {bytes} bytes, the limit is {max}")]
     TooLong {
@@ -145,5 +161,6 @@ mod tests {
             "sysmon.2"
         );
         assert!("x".repeat(65).parse::<ClientName>().is_err());
+        assert_eq!("17".parse::<ClientName>(), Err(NameError::OnlyDigits));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use localhub::logging::escaped;
-use localhub_client::{ChannelName, Gap, Join, Message, TopicFilter};
+use localhub_client::{ChannelName, Client, Gap, Join, Message, Messages, TopicFilter};
 use tokio::time::{Instant, sleep_until};
 
 use super::Globals;
@@ -50,17 +50,16 @@ const TERMINAL_LENGTH_MAX: usize = 4_096;
 
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     block_on(async {
-        let mut interrupts = Interrupts::new()?;
-        let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-        let client = globals.connect_stream().await?;
-        let mut connection = Connection::new(&client);
-        let channel = client
-            .join_with(args.channel.as_str(), Join::new().hidden())
-            .await?;
-        let mut messages = match args.no_retained {
-            true => channel.subscribe_live(args.filter.as_str()).await?,
-            false => channel.subscribe(args.filter.as_str()).await?,
+        // A time beyond all clocks is none.
+        let deadline = args
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let (client, mut messages) = tokio::select! {
+            subscribed = subscribe(&args, globals) => subscribed?,
+            () = at(deadline) => bail!("no answer of the broker came in time"),
         };
+        let mut connection = Connection::new(&client);
+        let mut interrupts = Interrupts::new()?;
         let mut lines = Lines {
             out: Output::new(globals.json),
             raw: args.raw,
@@ -98,6 +97,18 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         link::close(client).await;
         Ok(Exit::Done)
     })
+}
+
+async fn subscribe(args: &Args, globals: &Globals) -> anyhow::Result<(Client, Messages)> {
+    let client = globals.connect_stream().await?;
+    let channel = client
+        .join_with(args.channel.as_str(), Join::new().hidden())
+        .await?;
+    let messages = match args.no_retained {
+        true => channel.subscribe_live(args.filter.as_str()).await?,
+        false => channel.subscribe(args.filter.as_str()).await?,
+    };
+    Ok((client, messages))
 }
 
 struct Lines {

@@ -37,7 +37,6 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     // The system tells it only as long as there is one thread.
     let offset = UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC);
     block_on(async {
-        let mut interrupts = Interrupts::new()?;
         let client = globals.connect_stream().await?;
         let mut connection = Connection::new(&client);
         let channel = client
@@ -45,6 +44,7 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
             .await?;
         let mut presence = channel.presence().await?;
         let mut traffic = channel.everything().await?;
+        let mut interrupts = Interrupts::new()?;
         let out = Output::new(globals.json);
         if out.columns().is_some() {
             let members = count(presence.members().len() as u64, "member");

@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use localhub_protocol::limits::{HEADER_BYTES_MAX, MEMBERS_PER_FRAME_MAX};
+use localhub_protocol::limits::{
+    CLIENT_NAME_BYTES_MAX, MEMBERS_PER_FRAME_MAX, PAYLOAD_BYTES_MAX_FLOOR, PRESENCE_STATE_BYTES_MAX,
+};
 use localhub_protocol::{
     BrokerFrame, Change, ChannelId, ChannelName, ClientId, ContentType, Member as WireMember,
     Retain, Status, Topic, TopicFilter, admin,
@@ -158,24 +161,25 @@ impl Channel {
         session.outbox.answer(&BrokerFrame::Joined { request, channel: self.id, offset }, wakes);
     }
 
-    /// Removes a member and tells those who watch; says how many subscriptions it had.
-    pub(super) fn leave(&self, client: ClientId, wakes: &mut Wakes) -> usize {
+    /// Removes a member with its subscriptions, and tells those who watch.
+    pub(super) fn leave(&self, client: ClientId, wakes: &mut Wakes) {
         let mut state = self.state.lock();
         let Some(hidden) = state.members.get(&client).map(|member| member.hidden) else {
-            return 0;
+            return;
         };
         if !hidden {
             self.tell(&mut state, client, Change::Left, wakes);
         }
         let Some(member) = state.members.remove(&client) else {
-            return 0;
+            return;
         };
         state.watchers -= usize::from(member.watching);
         for filter in &member.filters {
             state.filters.remove(filter, client);
         }
         state.routes.clear();
-        member.filters.len()
+        let held = &member.session.subscriptions;
+        held.fetch_sub(member.filters.len() as u64, Ordering::Relaxed);
     }
 
     /// Says whether a member has a connection, and tells those who watch.
@@ -266,30 +270,35 @@ impl Channel {
         entries
     }
 
-    /// Adds a subscription; the retained values that match come first, if wanted. Says whether it
-    /// is new.
+    /// Adds a subscription; the retained values that match come first, if wanted. The session may hold
+    /// `limit` of them over all channels.
     pub(super) fn subscribe(
         &self,
         client: ClientId,
         request: u64,
         filter: TopicFilter,
         snapshot: bool,
+        limit: u64,
         wakes: &mut Wakes,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let member = state.members.get(&client).ok_or(Refusal::NotAMember)?;
-        let outbox = member.session.outbox.clone();
-        let values = self.values(state, &outbox, request, snapshot.then_some(&filter))?;
-        let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
+        let session = member.session.clone();
         let new = !member.filters.contains(&filter);
+        if new && session.subscriptions.load(Ordering::Relaxed) >= limit {
+            return Err(Refusal::LimitReached { what: "too many subscriptions", limit });
+        }
+        let values = self.values(state, &session.outbox, request, snapshot.then_some(&filter))?;
         if new {
             state.filters.insert(&filter, client);
+            let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
             member.filters.push(filter);
             state.routes.clear();
+            session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
-        outbox.answer_entries(values, wakes);
-        Ok(new)
+        session.outbox.answer_entries(values, wakes);
+        Ok(())
     }
 
     /// Ends a subscription.
@@ -303,6 +312,7 @@ impl Channel {
             .position(|known| known.as_str() == filter)
             .ok_or(Refusal::NotSubscribed)?;
         let filter = member.filters.swap_remove(at);
+        member.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
         state.filters.remove(&filter, client);
         state.routes.clear();
         Ok(())
@@ -593,11 +603,8 @@ pub(super) const fn status_word(status: Status) -> &'static str {
     }
 }
 
-// A page of members of the largest states fits the smallest frame limit.
+// A page of members with the largest states is a frame within the smallest limit.
 const _: () = assert!(
-    MEMBERS_PER_FRAME_MAX
-        * (localhub_protocol::limits::PRESENCE_STATE_BYTES_MAX
-            + localhub_protocol::limits::CLIENT_NAME_BYTES_MAX
-            + 32)
-        <= localhub_protocol::limits::PAYLOAD_BYTES_MAX_FLOOR + HEADER_BYTES_MAX + 64 * 1024
+    MEMBERS_PER_FRAME_MAX * (PRESENCE_STATE_BYTES_MAX + CLIENT_NAME_BYTES_MAX + 32)
+        <= PAYLOAD_BYTES_MAX_FLOOR
 );

@@ -230,6 +230,9 @@ impl Hub {
             })?),
             None => None,
         };
+        if name == Some(ClientName::hub()) {
+            return Err(Close::new(Code::BAD_CLIENT_NAME, "that name is the broker's own"));
+        }
         let ttl = match hello.ttl_ms {
             Some(ttl) => Duration::from_millis(ttl.into()).min(self.settings.ttl_max),
             None => self.settings.ttl,
@@ -480,8 +483,7 @@ impl Hub {
         session: &Session,
         wakes: &mut Wakes,
     ) {
-        let subscriptions = channel.leave(session.id, wakes) as u64;
-        session.subscriptions.fetch_sub(subscriptions, Ordering::Relaxed);
+        channel.leave(session.id, wakes);
         if channel.is_idle() {
             registry.channels.remove(&channel.name);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use localhub_protocol::limits::{HEADER_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Message, RawFrame,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message, RawFrame,
     Retain, Target, TopicFilter,
 };
 
@@ -329,8 +329,7 @@ impl Peer {
             payload: &payload,
         })
         .encode(&mut frame);
-        let name = HUB_NAME.parse().expect("three letters are a name");
-        let sender = Sender { client: ClientId::HUB, name };
+        let sender = Sender { client: ClientId::HUB, name: ClientName::hub() };
         let origin = Origin::Direct { sender, first: request };
         let entry = Entry { origin, frames: frame.into(), count: 1 };
         self.session.outbox.answer_entries([entry], wakes);
@@ -388,14 +387,7 @@ impl Peer {
         let channel = self.channel(channel)?;
         let filter: TopicFilter = filter.parse().map_err(Refusal::BadFilter)?;
         let limit = self.hub.settings.limits.subscriptions;
-        let held = &self.session.subscriptions;
-        if held.load(Ordering::Relaxed) >= limit {
-            return Err(Refusal::LimitReached { what: "too many subscriptions", limit });
-        }
-        if channel.subscribe(self.session.id, request, filter, snapshot, wakes)? {
-            held.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
+        channel.subscribe(self.session.id, request, filter, snapshot, limit, wakes)
     }
 
     fn unsubscribe(
@@ -406,7 +398,6 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         self.channel(channel)?.unsubscribe(self.session.id, filter)?;
-        self.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
         self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
         Ok(())
     }
@@ -535,9 +526,6 @@ impl Peer {
             .then(|| (self.session.clone(), self.generation))
     }
 }
-
-/// The broker's own name, as the sender of its answers.
-const HUB_NAME: &str = "hub";
 
 /// How many bytes of whole frames there are at the front, up to about a turn's worth.
 fn whole_frames(buffer: &[u8], max: usize) -> Result<usize, Close> {

@@ -260,6 +260,21 @@ fn rules_that_the_document_names_exist() {
 }
 
 #[test]
+fn rules_that_the_promises_name_exist() {
+    let rules: BTreeSet<_> = rules().into_iter().collect();
+    let promises = include_str!("../../../docs/promises.md");
+    let words = promises.split(|c: char| !c.is_ascii_digit() && c != '.');
+    let named: Vec<_> = words
+        .map(|word| word.trim_matches('.'))
+        .filter(|word| word.contains('.'))
+        .collect();
+    assert!(named.len() > 20, "only {} references", named.len());
+    for rule in named {
+        assert!(rules.contains(rule), "there is no rule {rule}");
+    }
+}
+
+#[test]
 fn rules_that_the_source_names_exist() {
     let rules: BTreeSet<_> = rules().into_iter().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
