@@ -232,7 +232,8 @@ proptest! {
         let plain = |segment: &str| !segment.is_empty() && segment.bytes().all(is_plain);
         let is_channel = bytes <= limits::CHANNEL_NAME_BYTES_MAX && text.split('/').all(plain);
         prop_assert_eq!(text.parse::<ChannelName>().is_ok(), is_channel);
-        let is_client = bytes <= limits::CLIENT_NAME_BYTES_MAX && plain(&text);
+        let is_id = text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_client = bytes <= limits::CLIENT_NAME_BYTES_MAX && plain(&text) && !is_id;
         prop_assert_eq!(text.parse::<ClientName>().is_ok(), is_client);
 
         let levels: Vec<_> = text.split('/').collect();
