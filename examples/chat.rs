@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A line goes to everybody in the room, `/msg NAME TEXT` to one, `/who` lists who is there.
-//! Joins and leaves are the channel's presence. Suspend one side with ctrl-z or cut its connection:
-//! it is shown as away, and gets what it missed when it comes back.
+//! Joins and leaves are the channel's presence: end one side with `kill -9`, and the other sees it
+//! leave at once. Stop the broker and start it again: both are back in the room by themselves.
 
-use std::{io, pin::pin, process::ExitCode, thread};
+use std::{io, process::ExitCode, thread};
 
 use clap::Parser;
 use localhub_client::{Change, Channel, Client, Error, Gap, Message, PresenceEvent};
@@ -31,53 +31,55 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::connect(&args.name).await?;
     let channel = client.join("chat").await?;
-    let mut room = channel.broadcasts();
-    let mut directs = client.directs();
-    let mut presence = channel.presence().await?;
-    let mut lines = lines_of_stdin();
-    who(&channel).await?;
-
-    let mut ctrl_c = pin!(signal::ctrl_c());
-    loop {
-        tokio::select! {
-            line = lines.recv() => match line {
-                Some(line) => say(&channel, line.trim()).await?,
-                None => break,
-            },
-            message = room.next() => match message {
-                Some(message) => show(&message, ""),
-                None => break,
-            },
-            Some(message) = directs.next() => show(&message, " (to you)"),
-            Some(event) = presence.next() => announce(&event),
-            _ = &mut ctrl_c => break,
-        }
+    tokio::select! {
+        outcome = chat(&channel) => outcome?,
+        _ = signal::ctrl_c() => {}
     }
     // If the broker ended this client, its reason comes out here.
     Ok(client.close().await?)
 }
 
-/// Does what a line asks for. A refusal is shown, and the chat goes on.
+/// Chats until the input ends or the client is closed.
+async fn chat(channel: &Channel) -> Result<(), Error> {
+    let mut room = channel.broadcasts();
+    let mut directs = channel.client().directs();
+    let mut presence = channel.presence().await?;
+    let mut lines = lines_of_stdin();
+    who(channel).await?;
+
+    loop {
+        tokio::select! {
+            line = lines.recv() => match line {
+                Some(line) => say(channel, line.trim()).await?,
+                None => return Ok(()),
+            },
+            message = room.next() => match message {
+                Some(message) => show(&message, ""),
+                None => return Ok(()),
+            },
+            Some(message) = directs.next() => show(&message, " (to you)"),
+            Some(event) = presence.next() => announce(&event),
+        }
+    }
+}
+
+/// Does what a line asks for. What the hub does not take is shown, and the chat goes on.
 async fn say(channel: &Channel, line: &str) -> Result<(), Error> {
-    let said = match line.split_once(' ').unwrap_or((line, "")) {
-        ("", _) => return Ok(()),
-        ("/who", _) => return who(channel).await,
-        ("/msg", rest) => match rest.split_once(' ') {
-            Some((name, text)) => channel.client().send(name, text).await,
-            None => {
-                println!("* /msg NAME TEXT");
-                return Ok(());
-            }
-        },
-        (command, _) if command.starts_with('/') => {
-            println!("* {command} is not a command (there are /who and /msg NAME TEXT)");
-            return Ok(());
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let said = match (command, rest.split_once(' ')) {
+        ("", _) => Ok(()),
+        ("/who", _) => who(channel).await,
+        ("/msg", Some((name, text))) => channel.client().send(name, text).await,
+        _ if command.starts_with('/') => {
+            println!("* there are the commands /who and /msg NAME TEXT");
+            Ok(())
         }
         _ => channel.broadcast(line).await,
     };
     match said {
-        Err(error @ Error::Refused { .. }) => println!("* not sent: {error}"),
-        said => return said,
+        Err(error @ Error::Closed { .. }) => return Err(error),
+        Err(error) => println!("* {error}"),
+        Ok(()) => {}
     }
     Ok(())
 }

@@ -13,11 +13,10 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{self, IsTerminal, Write},
-    pin::pin,
     process::ExitCode,
 };
 
-use localhub_client::{Change, Member, Message, Options, Status};
+use localhub_client::{Change, Channel, Member, Message, Options, Status};
 use serde::Deserialize;
 use tokio::signal;
 
@@ -30,6 +29,16 @@ async fn run() -> anyhow::Result<()> {
     // No name: there may be any number of dashboards, the broker tells them apart.
     let client = Options::new().connect().await?;
     let channel = client.join("sysmon").await?;
+    tokio::select! {
+        outcome = show(&channel) => outcome?,
+        _ = signal::ctrl_c() => {}
+    }
+    // If the broker ended this client, its reason comes out here.
+    Ok(client.close().await?)
+}
+
+/// Shows the channel until the client is closed.
+async fn show(channel: &Channel) -> anyhow::Result<()> {
     let mut presence = channel.presence().await?;
     // The retained values come first, so a dashboard that starts late shows all of them at once.
     let mut readings = channel.subscribe("#").await?;
@@ -39,24 +48,20 @@ async fn run() -> anyhow::Result<()> {
         Some(sidecar) => screen.say(&describe(sidecar))?,
         None => screen.say("no sidecar yet (start one with `cargo run --example sysmon`)")?,
     }
-    let mut ctrl_c = pin!(signal::ctrl_c());
     loop {
         tokio::select! {
             reading = readings.next() => match reading {
                 Some(Ok(message)) => screen.show(&message)?,
                 Some(Err(gap)) => screen.say(&gap.to_string())?,
-                None => break,
+                None => return Ok(()),
             },
             Some(event) = presence.next() => match event.change {
                 _ if !is_sidecar(&event.member) => {}
                 Change::Left => screen.say("the sidecar has gone")?,
                 _ => screen.say(&describe(&event.member))?,
             },
-            _ = &mut ctrl_c => break,
         }
     }
-    // If the broker ended this client, its reason comes out here.
-    Ok(client.close().await?)
 }
 
 fn is_sidecar(member: &Member) -> bool {

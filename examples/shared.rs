@@ -15,11 +15,12 @@ pub fn exit_code(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
     {
         return ExitCode::SUCCESS; // `head` has read enough
     }
-    eprintln!("{program}: {error}");
-    match error.downcast_ref() {
-        Some(Error::NotRunning { .. }) => ExitCode::from(3),
-        _ => ExitCode::FAILURE,
+    if let Some(Error::NotRunning { .. }) = error.downcast_ref() {
+        eprintln!("{program}: {error}");
+        return ExitCode::from(3);
     }
+    eprintln!("{program}: {error:#}"); // with its causes
+    ExitCode::FAILURE
 }
 
 /// The README, whose program is compiled as a test.

@@ -15,7 +15,7 @@
 //! | `memory`, `disk/<mount point>` | `{"used": 8123456, "size": 16777216}`, in bytes |
 //! | `net/<interface>` | `{"received": 1200, "sent": 300}`, in bytes per second |
 
-use std::{collections::BTreeSet, pin::pin, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use localhub_client::{Channel, Client, ConnectionState, Error, Join, Payload};
@@ -44,24 +44,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .join_with("sysmon", Join::new().state(&state)?)
         .await?;
     println!(
-        "publishing every {} ms in channel sysmon at {} (ctrl-c ends it)",
-        args.interval_ms,
-        client.endpoint()
+        "publishing every {} ms in channel sysmon (ctrl-c ends it)",
+        args.interval_ms
     );
 
     let mut machine = Machine::new();
-    let mut rounds = time::interval(Duration::from_millis(args.interval_ms));
-    let mut ctrl_c = pin!(signal::ctrl_c());
-    loop {
-        tokio::select! {
-            _ = rounds.tick() => {
-                // What cannot be sent now is worth nothing later.
-                if let ConnectionState::Connected { .. } = client.connection().current() {
-                    machine.publish(&channel).await?;
-                }
-            }
-            _ = &mut ctrl_c => break,
-        }
+    tokio::select! {
+        outcome = machine.report(&channel, Duration::from_millis(args.interval_ms)) => outcome?,
+        _ = signal::ctrl_c() => {}
     }
     machine.forget(&channel).await?;
     Ok(client.close().await?)
@@ -84,6 +74,19 @@ impl Machine {
             networks: Networks::new_with_refreshed_list(),
             refreshed: Instant::now(),
             topics: BTreeSet::new(),
+        }
+    }
+
+    /// Publishes a round of readings at every interval, until the client is closed.
+    async fn report(&mut self, channel: &Channel, interval: Duration) -> Result<(), Error> {
+        let mut rounds = time::interval(interval);
+        loop {
+            rounds.tick().await;
+            match channel.client().connection().current() {
+                ConnectionState::Connected { .. } => self.publish(channel).await?,
+                ConnectionState::Closed { .. } => return Ok(()),
+                _ => {} // what cannot be sent now is worth nothing later
+            }
         }
     }
 
@@ -121,7 +124,7 @@ impl Machine {
         let mut readings = vec![
             (
                 "cpu/total".to_owned(),
-                json!({ "percent": self.system.global_cpu_usage() }),
+                json!({ "percent": tenths(self.system.global_cpu_usage()) }),
             ),
             (
                 "memory".to_owned(),
@@ -131,7 +134,7 @@ impl Machine {
         for (number, cpu) in self.system.cpus().iter().enumerate() {
             readings.push((
                 format!("cpu/{number}"),
-                json!({ "percent": cpu.cpu_usage() }),
+                json!({ "percent": tenths(cpu.cpu_usage()) }),
             ));
         }
         for disk in &self.disks {
@@ -152,6 +155,11 @@ impl Machine {
         }
         readings
     }
+}
+
+/// Rounds to what is worth telling; more digits would only be noise.
+fn tenths(percent: f32) -> f64 {
+    (f64::from(percent) * 10.0).round() / 10.0
 }
 
 /// A name as one level of a topic, which has no slashes and no wildcards: `/home/media` becomes

@@ -15,13 +15,12 @@
 
 use std::{
     io::{self, Write},
-    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::{Parser, Subcommand};
-use localhub_client::{Client, Message, Options, Payload};
+use localhub_client::{Channel, Message, Options, Payload};
 use serde::{Deserialize, Serialize};
 use tokio::{signal, time};
 
@@ -51,30 +50,37 @@ struct Price {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Args::parse().role {
-        Role::Feed => feed().await,
-        Role::View { symbol } => view(&symbol).await,
-    };
-    localhub_examples::exit_code("ticker", outcome)
+    localhub_examples::exit_code("ticker", run(Args::parse().role).await)
 }
 
-async fn feed() -> anyhow::Result<()> {
-    // The name is the lock: a second feed is told that the name is taken.
-    let client = Client::connect("ticker").await?;
+async fn run(role: Role) -> anyhow::Result<()> {
+    let options = match role {
+        // The name is the lock: a second feed is told that the name is taken.
+        Role::Feed => Options::new().name("ticker"),
+        Role::View { .. } => Options::new(),
+    };
+    let client = options.connect().await?;
     let channel = client.join("ticker").await?;
-    println!(
-        "feeding channel ticker at {} (ctrl-c ends it)",
-        client.endpoint()
-    );
+    tokio::select! {
+        outcome = async {
+            match role {
+                Role::Feed => feed(&channel).await,
+                Role::View { symbol } => view(&channel, &format!("price/{symbol}")).await,
+            }
+        } => outcome?,
+        _ = signal::ctrl_c() => {}
+    }
+    // If the broker ended this client, its reason comes out here.
+    Ok(client.close().await?)
+}
 
+async fn feed(channel: &Channel) -> anyhow::Result<()> {
+    println!("feeding channel {} (ctrl-c ends it)", channel.name());
     let mut prices = [("ACME", 12_000_i64), ("GLOBEX", 4_550), ("INITECH", 980)];
     let mut rounds = time::interval(Duration::from_millis(250));
-    let mut ctrl_c = pin!(signal::ctrl_c());
-    for round in 0.. {
-        tokio::select! {
-            _ = rounds.tick() => {}
-            _ = &mut ctrl_c => break,
-        }
+    let mut round = 0;
+    loop {
+        rounds.tick().await;
         let (symbol, cents) = &mut prices[round % 3];
         // Not a market, but it goes up and down, and no two symbols alike.
         let change = ((round * (symbol.len() + 7)) % 41) as i64 - 20;
@@ -87,38 +93,24 @@ async fn feed() -> anyhow::Result<()> {
         channel
             .retain(&format!("price/{symbol}"), Payload::cbor(&price)?)
             .await?;
+        round += 1;
     }
-    Ok(client.close().await?)
 }
 
-async fn view(symbol: &str) -> anyhow::Result<()> {
-    let client = Options::new().connect().await?;
-    let channel = client.join("ticker").await?;
-
-    let filter = format!("price/{symbol}");
-    let mut changes = channel.subscribe_live(&filter).await?;
-    let snapshot = channel.snapshot(&filter).await?;
-    println!(
-        "{} symbols at offset {}",
-        snapshot.values.len(),
-        snapshot.offset
-    );
+async fn view(channel: &Channel, filter: &str) -> anyhow::Result<()> {
+    let mut changes = channel.subscribe_live(filter).await?;
+    let snapshot = channel.snapshot(filter).await?;
+    println!("snapshot of {filter} at offset {}", snapshot.offset);
     snapshot.values.iter().try_for_each(show)?;
 
-    let mut ctrl_c = pin!(signal::ctrl_c());
-    loop {
-        tokio::select! {
-            change = changes.next() => match change {
-                Some(Ok(message)) if message.offset() <= snapshot.offset => {} // in the snapshot
-                Some(Ok(message)) => show(&message)?,
-                Some(Err(gap)) => println!("{gap}"),
-                None => break,
-            },
-            _ = &mut ctrl_c => break,
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(message) if message.offset() <= snapshot.offset => {} // in the snapshot
+            Ok(message) => show(&message)?,
+            Err(gap) => println!("{gap}"),
         }
     }
-    // If the broker ended this client, its reason comes out here.
-    Ok(client.close().await?)
+    Ok(())
 }
 
 fn show(message: &Message) -> anyhow::Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use localhub::hub::Departure;
 use localhub_protocol::limits::MEMBERS_PER_FRAME_MAX;
 use localhub_protocol::{
-    Change, ClientFrame, ClientId, Code, ContentType, Gap, Message, Resumed, Retain, Status, Target,
-    admin,
+    Change, ClientFrame, ClientId, Code, ContentType, Gap, Message, Resumed, Retain, Status,
+    Target, admin,
 };
 use localhub_tests::{Puppet, Seen, World};
 
@@ -135,9 +135,14 @@ mod channels {
         bo.subscribes(kiosk, "#");
         bo.hears();
         let mut wire = Vec::new();
-        for (topic, payload) in
-            [("a", "1"), ("a", "2"), ("a", "three"), ("b", "4"), ("a", "5"), ("a", "6")]
-        {
+        for (topic, payload) in [
+            ("a", "1"),
+            ("a", "2"),
+            ("a", "three"),
+            ("b", "4"),
+            ("a", "5"),
+            ("a", "6"),
+        ] {
             ClientFrame::Message(Message::Publish {
                 channel: kiosk,
                 retain: Retain::No,
@@ -156,14 +161,18 @@ mod channels {
                 other => panic!("{other:?}"),
             })
             .collect();
-        let expected: Vec<_> =
-            [("a", "1"), ("a", "2"), ("a", "three"), ("b", "4"), ("a", "5"), ("a", "6")]
-                .into_iter()
-                .zip(1..)
-                .map(|((topic, payload), offset)| {
-                    (offset, topic.to_owned(), payload.as_bytes().to_vec())
-                })
-                .collect();
+        let expected: Vec<_> = [
+            ("a", "1"),
+            ("a", "2"),
+            ("a", "three"),
+            ("b", "4"),
+            ("a", "5"),
+            ("a", "6"),
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|((topic, payload), offset)| (offset, topic.to_owned(), payload.as_bytes().to_vec()))
+        .collect();
         assert_eq!(topics, expected);
     }
 
@@ -178,12 +187,23 @@ mod channels {
             bo.subscribes(kiosk, "#"),
             bo.watches(kiosk),
             bo.says(&ClientFrame::Leave { channel: kiosk }),
-            bo.says(&ClientFrame::PresenceSet { channel: kiosk, state: b"" }),
-            bo.says(&ClientFrame::Unsubscribe { channel: kiosk, filter: "#" }),
-            bo.says(&ClientFrame::Snapshot { channel: kiosk, filter: "#" }),
+            bo.says(&ClientFrame::PresenceSet {
+                channel: kiosk,
+                state: b"",
+            }),
+            bo.says(&ClientFrame::Unsubscribe {
+                channel: kiosk,
+                filter: "#",
+            }),
+            bo.says(&ClientFrame::Snapshot {
+                channel: kiosk,
+                filter: "#",
+            }),
         ];
-        let expected: Vec<_> =
-            requests.iter().map(|request| (*request, Code::NOT_A_MEMBER)).collect();
+        let expected: Vec<_> = requests
+            .iter()
+            .map(|request| (*request, Code::NOT_A_MEMBER))
+            .collect();
         assert_eq!(refusals(&bo.hears()), expected);
         world.hub.check();
     }
@@ -193,12 +213,26 @@ mod channels {
         let mut world = World::default();
         let mut ana = world.client("ana");
         let kiosk = ana.joins("kiosk");
-        ana.says(&ClientFrame::Join { name: "Kiosk", hidden: false, state: b"" });
+        ana.says(&ClientFrame::Join {
+            name: "Kiosk",
+            hidden: false,
+            state: b"",
+        });
         ana.publishes(kiosk, "a/+", "1");
-        ana.says(&ClientFrame::Subscribe { channel: kiosk, filter: "#/a", snapshot: false });
-        ana.says(&ClientFrame::Unsubscribe { channel: kiosk, filter: "a" });
+        ana.says(&ClientFrame::Subscribe {
+            channel: kiosk,
+            filter: "#/a",
+            snapshot: false,
+        });
+        ana.says(&ClientFrame::Unsubscribe {
+            channel: kiosk,
+            filter: "a",
+        });
         let large = vec![0; 4 * 1024 + 1];
-        ana.says(&ClientFrame::PresenceSet { channel: kiosk, state: &large });
+        ana.says(&ClientFrame::PresenceSet {
+            channel: kiosk,
+            state: &large,
+        });
         let seen = ana.hears();
         let codes: Vec<_> = refusals(&seen).into_iter().map(|(_, code)| code).collect();
         assert_eq!(
@@ -211,7 +245,9 @@ mod channels {
                 Code::STATE_TOO_LARGE
             ]
         );
-        let Seen::Refusal(_, _, detail) = &seen[0] else { panic!("{seen:?}") };
+        let Seen::Refusal(_, _, detail) = &seen[0] else {
+            panic!("{seen:?}")
+        };
         assert_eq!(detail, "a name cannot contain 'K' (use a-z 0-9 . _ -)");
     }
 
@@ -239,9 +275,17 @@ mod channels {
         let (mut ana, mut bo) = (world.client("ana"), world.client("bo"));
         let kiosk = ana.joins("kiosk");
         bo.joins("other");
-        ana.says(&ClientFrame::Join { name: "more", hidden: false, state: b"" });
+        ana.says(&ClientFrame::Join {
+            name: "more",
+            hidden: false,
+            state: b"",
+        });
         let mut cy = world.client("cy");
-        cy.says(&ClientFrame::Join { name: "third", hidden: false, state: b"" });
+        cy.says(&ClientFrame::Join {
+            name: "third",
+            hidden: false,
+            state: b"",
+        });
         for filter in ["a", "b", "c", "a"] {
             ana.subscribes(kiosk, filter);
         }
@@ -251,11 +295,19 @@ mod channels {
         };
         assert_eq!(
             codes(&ana.hears()),
-            [Code::LIMIT_REACHED, Code::LIMIT_REACHED, Code::PAYLOAD_TOO_LARGE]
+            [
+                Code::LIMIT_REACHED,
+                Code::LIMIT_REACHED,
+                Code::PAYLOAD_TOO_LARGE
+            ]
         );
         assert_eq!(codes(&cy.hears()), [Code::LIMIT_REACHED]);
         ana.says(&publish(kiosk, &vec![0; 1 << 20]));
-        assert_eq!(codes(&ana.hears()), [], "a payload of the limit goes through");
+        assert_eq!(
+            codes(&ana.hears()),
+            [],
+            "a payload of the limit goes through"
+        );
     }
 }
 
@@ -297,12 +349,19 @@ mod retained {
         ana.departs(&world, Departure::Final);
         let mut bo = world.client("bo");
         assert_eq!(bo.joins("kiosk"), kiosk, "the channel is still the same");
-        let request = bo.says(&ClientFrame::Snapshot { channel: kiosk, filter: "a" });
+        let request = bo.says(&ClientFrame::Snapshot {
+            channel: kiosk,
+            filter: "a",
+        });
         let seen = bo.hears();
         assert_eq!(seen[0], Seen::Values(request, 1, 1));
         bo.publishes_as(kiosk, "a", Retain::Clear, b"");
         bo.says(&ClientFrame::Leave { channel: kiosk });
-        assert_eq!(world.hub.status(world.now).channels, 0, "nothing keeps it any more");
+        assert_eq!(
+            world.hub.status(world.now).channels,
+            0,
+            "nothing keeps it any more"
+        );
     }
 
     #[test]
@@ -336,12 +395,23 @@ mod presence {
         let request = ana.watches(kiosk);
         assert_eq!(
             ana.hears(),
-            [Seen::Members(request, 1, false, vec![("ana".into(), Status::Online)])]
+            [Seen::Members(
+                request,
+                1,
+                false,
+                vec![("ana".into(), Status::Online)]
+            )]
         );
         bo.joins_as("kiosk", false, b"\xa1\x61a\x01");
         bo.broadcasts(kiosk, "first");
-        bo.says(&ClientFrame::PresenceSet { channel: kiosk, state: b"\xa0" });
-        bo.says(&ClientFrame::PresenceSet { channel: kiosk, state: b"\xa0" });
+        bo.says(&ClientFrame::PresenceSet {
+            channel: kiosk,
+            state: b"\xa0",
+        });
+        bo.says(&ClientFrame::PresenceSet {
+            channel: kiosk,
+            state: b"\xa0",
+        });
         bo.says(&ClientFrame::Leave { channel: kiosk });
         let change = |revision, change, state: &[u8]| {
             Seen::Presence(revision, change, "bo".into(), state.to_vec())
@@ -378,7 +448,10 @@ mod presence {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(changes, [Change::Away, Change::Back, Change::Away, Change::Left]);
+        assert_eq!(
+            changes,
+            [Change::Away, Change::Back, Change::Away, Change::Left]
+        );
         world.hub.check();
     }
 
@@ -417,7 +490,14 @@ mod presence {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(pages, [(true, MEMBERS_PER_FRAME_MAX), (true, MEMBERS_PER_FRAME_MAX), (false, 45)]);
+        assert_eq!(
+            pages,
+            [
+                (true, MEMBERS_PER_FRAME_MAX),
+                (true, MEMBERS_PER_FRAME_MAX),
+                (false, 45)
+            ]
+        );
         drop(puppets);
     }
 }
@@ -462,7 +542,10 @@ mod direct {
         for n in 1..=5 {
             ana.sends_to(Target::Id(bo.id), &n.to_string());
         }
-        let codes: Vec<_> = refusals(&ana.hears()).into_iter().map(|(_, code)| code).collect();
+        let codes: Vec<_> = refusals(&ana.hears())
+            .into_iter()
+            .map(|(_, code)| code)
+            .collect();
         assert_eq!(codes, [Code::OUTBOX_FULL, Code::OUTBOX_FULL]);
         assert_eq!(payloads(&bo.hears()), ["1", "2", "3"]);
         ana.sends_to(Target::Id(bo.id), "6");
@@ -507,8 +590,18 @@ mod sessions {
 
         let resumed = bo.comes_back(&mut world);
 
-        assert_eq!(resumed, Resumed { recovered: true, replayed: 3, lost: Some(0) });
-        assert_eq!(payloads(&bo.hears()), ["on the way", "missed", "missed too", "and this"]);
+        assert_eq!(
+            resumed,
+            Resumed {
+                recovered: true,
+                replayed: 3,
+                lost: Some(0)
+            }
+        );
+        assert_eq!(
+            payloads(&bo.hears()),
+            ["on the way", "missed", "missed too", "and this"]
+        );
         assert_eq!(bo.hears(), []);
         world.hub.check();
     }
@@ -614,7 +707,11 @@ mod sessions {
         let lost: u64 = gaps(&seen).iter().map(|gap| gap.lost).sum();
         assert_eq!(gaps(&seen).len(), 1, "one gap, however many were lost");
         assert_eq!(gaps(&seen)[0].channel, Some(kiosk));
-        assert_eq!(lost + payloads(&seen).len() as u64, 100, "the direct message was refused");
+        assert_eq!(
+            lost + payloads(&seen).len() as u64,
+            100,
+            "the direct message was refused"
+        );
         ana.broadcasts(kiosk, "after");
         assert_eq!(payloads(&bo.hears()), ["after"]);
     }
@@ -629,17 +726,25 @@ mod sessions {
         ana.says(&ClientFrame::Ack { received: 0 });
         let mut thief = world.client("thief");
         assert_eq!(
-            thief.tries_to_come_back(&mut world, stolen).unwrap_err().code,
+            thief
+                .tries_to_come_back(&mut world, stolen)
+                .unwrap_err()
+                .code,
             Code::BAD_TOKEN,
             "the token was rotated"
         );
         let mut wrong = ana.resume();
         wrong.token.0[5] ^= 1;
         assert_eq!(
-            thief.tries_to_come_back(&mut world, wrong).unwrap_err().code,
+            thief
+                .tries_to_come_back(&mut world, wrong)
+                .unwrap_err()
+                .code,
             Code::BAD_TOKEN
         );
-        ana.says(&ClientFrame::Ack { received: ana.heard });
+        ana.says(&ClientFrame::Ack {
+            received: ana.heard,
+        });
     }
 
     #[test]
@@ -652,7 +757,10 @@ mod sessions {
         ana.loses_connection(&world);
         ana.tries_to_come_back(&mut world, resume.clone()).unwrap();
         ana.listens();
-        assert!(ana.resumed.unwrap().recovered, "the token before is good until the next is known");
+        assert!(
+            ana.resumed.unwrap().recovered,
+            "the token before is good until the next is known"
+        );
         ana.says(&ClientFrame::Ack { received: 0 });
         let mut thief = world.client("thief");
         let error = thief.tries_to_come_back(&mut world, resume).unwrap_err();
@@ -690,7 +798,14 @@ mod sessions {
         ana.loses_connection(&world);
         world.pass(Duration::from_secs(121));
         let resumed = ana.comes_back(&mut world);
-        assert_eq!(resumed, Resumed { recovered: false, replayed: 0, lost: None });
+        assert_eq!(
+            resumed,
+            Resumed {
+                recovered: false,
+                replayed: 0,
+                lost: None
+            }
+        );
         assert_ne!(ana.id, before);
         ana.publishes(kiosk, "a", "1");
         assert_eq!(refusals(&ana.hears()).len(), 1, "it has to join again");
@@ -718,7 +833,10 @@ mod sessions {
         let mut ana = world.client("ana");
         let user = world.user(1_000);
         let error = world.try_client(Some("ana"), user.clone()).unwrap_err();
-        assert_eq!((error.code, &*error.detail), (Code::NAME_TAKEN, "held by process 1"));
+        assert_eq!(
+            (error.code, &*error.detail),
+            (Code::NAME_TAKEN, "held by process 1")
+        );
         ana.loses_connection(&world);
         let second = world.try_client(Some("ana"), user.clone()).unwrap();
         assert_ne!(second.id, ana.id);
@@ -768,7 +886,10 @@ mod control {
         let mut ana = world.client("ana");
         ana.sends_to(Target::Name("nobody"), "x");
         let received = ana.heard;
-        ana.says(&ClientFrame::Ping { nonce: 77, received });
+        ana.says(&ClientFrame::Ping {
+            nonce: 77,
+            received,
+        });
         let seen = ana.hears();
         assert!(matches!(seen[0], Seen::Refusal(1, Code::UNKNOWN_CLIENT, _)));
         assert_eq!(seen[1], Seen::Pong(77, 1));
@@ -790,7 +911,11 @@ mod control {
     fn malformed_frames_close_the_connection_with_their_code() {
         let good = {
             let mut wire = Vec::new();
-            ClientFrame::Ping { nonce: 1, received: 0 }.encode(&mut wire);
+            ClientFrame::Ping {
+                nonce: 1,
+                received: 0,
+            }
+            .encode(&mut wire);
             wire
         };
         for (bytes, code) in [
@@ -874,16 +999,26 @@ mod operators {
         let kiosk = puppets[3].joins("kiosk");
         puppets[3].subscribes(kiosk, "#");
         let mut op = world.client("op");
-        let page = admin::Page { after: None, limit: Some(4) };
+        let page = admin::Page {
+            after: None,
+            limit: Some(4),
+        };
         let (error, answer) = ask(&mut op, admin::CLIENTS, &admin::encode(&page));
         assert_eq!(error, None);
         let first: admin::Clients = admin::decode(&answer).unwrap();
         assert!(first.more);
-        let names: Vec<_> = first.clients.iter().map(|client| client.name.as_str()).collect();
+        let names: Vec<_> = first
+            .clients
+            .iter()
+            .map(|client| client.name.as_str())
+            .collect();
         assert_eq!(names, ["p0", "p1", "p2", "p3"]);
         assert_eq!(first.clients[3].channels, ["kiosk"]);
         assert_eq!(first.clients[3].subscriptions, 1);
-        let page = admin::Page { after: Some(first.clients[3].id.to_string()), limit: None };
+        let page = admin::Page {
+            after: Some(first.clients[3].id.to_string()),
+            limit: None,
+        };
         let (_, answer) = ask(&mut op, admin::CLIENTS, &admin::encode(&page));
         let second: admin::Clients = admin::decode(&answer).unwrap();
         assert!(!second.more);
@@ -905,7 +1040,10 @@ mod operators {
         assert_eq!(view.id, ana.id);
         let peer = ana.peer.as_ref().unwrap();
         assert_eq!(peer.closing(), Some(Code::KICKED));
-        assert_eq!(ana.tries(&publish(kiosk, b"x")).unwrap_err().code, Code::KICKED);
+        assert_eq!(
+            ana.tries(&publish(kiosk, b"x")).unwrap_err().code,
+            Code::KICKED
+        );
         ana.departs(&world, Departure::Final);
         let (error, text) = ask(&mut op, admin::KICK, &named);
         assert_eq!(error, Some(Code::UNKNOWN_CLIENT));
@@ -918,8 +1056,16 @@ mod operators {
         let mut world = World::default();
         let mut op = world.client("op");
         assert_eq!(ask(&mut op, "dance", b"\xa0").0, Some(Code::BAD_REQUEST));
-        assert_eq!(ask(&mut op, admin::CLIENT, b"\xff").0, Some(Code::BAD_REQUEST));
-        let named = admin::encode(&admin::Named { name: "nowhere".into() });
-        assert_eq!(ask(&mut op, admin::CHANNEL, &named).0, Some(Code::UNKNOWN_CHANNEL));
+        assert_eq!(
+            ask(&mut op, admin::CLIENT, b"\xff").0,
+            Some(Code::BAD_REQUEST)
+        );
+        let named = admin::encode(&admin::Named {
+            name: "nowhere".into(),
+        });
+        assert_eq!(
+            ask(&mut op, admin::CHANNEL, &named).0,
+            Some(Code::UNKNOWN_CHANNEL)
+        );
     }
 }

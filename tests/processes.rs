@@ -37,7 +37,10 @@ fn subscriber(daemon: &Daemon, filter: &str) -> Process {
     let topic = if filter == "#" { "ready" } else { filter };
     daemon.prints(["pub", "kiosk", topic, "yes", "--retain"]);
     let subscriber = daemon.spawns(["sub", "kiosk", filter, "--json"]);
-    assert!(subscriber.line().contains("\"yes\""), "the retained value comes first");
+    assert!(
+        subscriber.line().contains("\"yes\""),
+        "the retained value comes first"
+    );
     subscriber
 }
 
@@ -104,7 +107,11 @@ mod broker {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert!(complaint(&output).contains(open.to_str().unwrap()), "{}", complaint(&output));
+        assert!(
+            complaint(&output).contains(open.to_str().unwrap()),
+            "{}",
+            complaint(&output)
+        );
     }
 
     #[test]
@@ -176,9 +183,18 @@ mod broker {
         let file = folder.path().join("config.toml");
         std::fs::write(&file, "[limits]\npayload_bites = 7\n").unwrap();
         let mut command = command(LOCALHUB.as_ref(), folder.path());
-        let output = command.arg("serve").arg("--config").arg(&file).output().unwrap();
+        let output = command
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
-        assert!(complaint(&output).contains("line 2"), "{}", complaint(&output));
+        assert!(
+            complaint(&output).contains("line 2"),
+            "{}",
+            complaint(&output)
+        );
     }
 }
 
@@ -195,10 +211,18 @@ mod heir {
         let mut stream = UnixStream::connect(endpoint).unwrap();
         let mut wire = Vec::new();
         ClientFrame::Hello(hello(Some("parent"), None)).encode(&mut wire);
-        ClientFrame::Join { name: "kiosk", hidden: false, state: b"" }.encode(&mut wire);
+        ClientFrame::Join {
+            name: "kiosk",
+            hidden: false,
+            state: b"",
+        }
+        .encode(&mut wire);
         stream.write_all(&wire).unwrap();
         let heirloom = std::os::fd::OwnedFd::from(stream.try_clone().unwrap());
-        let child = std::process::Command::new("sleep").arg("3600").stdin(heirloom).spawn();
+        let child = std::process::Command::new("sleep")
+            .arg("3600")
+            .stdin(heirloom)
+            .spawn();
         println!("child {}", child.unwrap().id());
         std::thread::park();
     }
@@ -221,12 +245,25 @@ mod heir {
                 break child.trim().to_owned();
             }
         };
-        until("it is there", || daemon.clients().iter().any(|client| client["name"] == "parent"));
+        until("it is there", || {
+            daemon
+                .clients()
+                .iter()
+                .any(|client| client["name"] == "parent")
+        });
         client.kill();
-        until("it is gone", || !daemon.clients().iter().any(|client| client["name"] == "parent"));
+        until("it is gone", || {
+            !daemon
+                .clients()
+                .iter()
+                .any(|client| client["name"] == "parent")
+        });
         let alive = std::path::Path::new("/proc").join(&child).exists();
         let killed = std::process::Command::new("kill").arg(&child).status();
-        assert!(alive && killed.is_ok_and(|status| status.success()), "the child had lived on");
+        assert!(
+            alive && killed.is_ok_and(|status| status.success()),
+            "the child had lived on"
+        );
         let mut seen = String::new();
         while !seen.contains("left") {
             seen = watcher.line();
@@ -241,7 +278,12 @@ mod heir {
         let mut stream = UnixStream::connect(daemon.endpoint()).unwrap();
         let mut wire = Vec::new();
         ClientFrame::Hello(hello(None, None)).encode(&mut wire);
-        ClientFrame::Join { name: "kiosk", hidden: false, state: b"" }.encode(&mut wire);
+        ClientFrame::Join {
+            name: "kiosk",
+            hidden: false,
+            state: b"",
+        }
+        .encode(&mut wire);
         for n in 0..100 {
             let payload = format!("\"{n}\"");
             ClientFrame::Message(localhub_protocol::Message::Publish {
@@ -298,25 +340,45 @@ mod messages {
         let daemon = daemon();
         let limit = 8 * 1024 * 1024;
         let text = "ä€𝄞 ".repeat(1024 * 1024 / 10).into_bytes();
-        let binary: Vec<u8> = (0..limit).map(|n: usize| (n * 31 + n / 251) as u8).collect();
+        let binary: Vec<u8> = (0..limit)
+            .map(|n: usize| (n * 31 + n / 251) as u8)
+            .collect();
         for (name, bytes, content) in [("text", &text, "text"), ("binary", &binary, "bytes")] {
             let file = daemon.directory().join(name);
             std::fs::write(&file, bytes).unwrap();
             let path = file.to_str().unwrap();
             daemon.prints([
-                "pub", "kiosk", name, "--retain", "--content", content, "--file", path,
+                "pub",
+                "kiosk",
+                name,
+                "--retain",
+                "--content",
+                content,
+                "--file",
+                path,
             ]);
             let output = daemon.run(["sub", "kiosk", name, "--raw", "--count", "1"]);
             assert!(output.status.success(), "{}", complaint(&output));
-            assert!(output.stdout.starts_with(bytes), "{name} of {} bytes", bytes.len());
-            assert!(output.stdout.len() <= bytes.len() + 1, "at most a line's end more");
+            assert!(
+                output.stdout.starts_with(bytes),
+                "{name} of {} bytes",
+                bytes.len()
+            );
+            assert!(
+                output.stdout.len() <= bytes.len() + 1,
+                "at most a line's end more"
+            );
         }
         let file = daemon.directory().join("larger");
         std::fs::write(&file, vec![0; limit + 1]).unwrap();
         let path = file.to_str().unwrap();
         let refused = daemon.run(["pub", "kiosk", "larger", "--file", path]);
         assert_eq!(refused.status.code(), Some(1));
-        assert!(complaint(&refused).contains("8388608"), "{}", complaint(&refused));
+        assert!(
+            complaint(&refused).contains("8388608"),
+            "{}",
+            complaint(&refused)
+        );
     }
 
     #[test]
@@ -331,7 +393,12 @@ mod messages {
             .spawn()
             .unwrap();
         let mut first = [0; 1];
-        reader.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        reader
+            .stdout
+            .take()
+            .unwrap()
+            .read_exact(&mut first)
+            .unwrap();
         // Its output is closed now; the next message makes it notice.
         let mut status = None;
         until("it ends", || {
@@ -341,7 +408,12 @@ mod messages {
         });
         assert_eq!(status.unwrap().code(), Some(0));
         let mut said = String::new();
-        reader.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        reader
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         assert_eq!(said, "");
     }
 }
@@ -356,12 +428,24 @@ mod operators {
         let clients = daemon.clients();
         let name = clients[0]["name"].as_str().unwrap();
         assert_eq!(clients[0]["pid"], subscriber.pid());
-        assert!(clients[0]["executable"].as_str().unwrap().contains("localhub"));
+        assert!(
+            clients[0]["executable"]
+                .as_str()
+                .unwrap()
+                .contains("localhub")
+        );
         assert_eq!(daemon.json(["client", name])[0]["name"], name);
-        assert_eq!(daemon.json(["status"])[0]["connected"], 2, "and the one that asks");
+        assert_eq!(
+            daemon.json(["status"])[0]["connected"],
+            2,
+            "and the one that asks"
+        );
         assert!(daemon.json(["channels"])[0].to_string().contains("kiosk"));
         let channel = daemon.json(["channel", "kiosk"])[0].to_string();
-        assert!(channel.contains("\"ready\"") && channel.contains(name), "{channel}");
+        assert!(
+            channel.contains("\"ready\"") && channel.contains(name),
+            "{channel}"
+        );
         assert!(!daemon.json(["config"]).is_empty());
         assert!(!daemon.json(["doctor"]).is_empty());
         assert!(!daemon.json(["kick", name]).is_empty());
@@ -377,7 +461,11 @@ mod operators {
         let (_, errors) = subscriber.rest();
         assert_eq!(subscriber.ends().code(), Some(1));
         assert!(errors.join(" ").contains("operator"), "{errors:?}");
-        assert_eq!(daemon.run(["kick", &name]).status.code(), Some(1), "there is none any more");
+        assert_eq!(
+            daemon.run(["kick", &name]).status.code(),
+            Some(1),
+            "there is none any more"
+        );
     }
 
     #[test]
@@ -385,7 +473,11 @@ mod operators {
         let daemon = daemon();
         let ends = |output: Output, code: i32| {
             assert_eq!(output.status.code(), Some(code), "{}", complaint(&output));
-            assert!(complaint(&output).lines().count() <= 6, "{}", complaint(&output));
+            assert!(
+                complaint(&output).lines().count() <= 6,
+                "{}",
+                complaint(&output)
+            );
         };
         ends(daemon.run(["status"]), 0);
         ends(daemon.run(["channel", "nowhere"]), 1);
@@ -396,9 +488,18 @@ mod operators {
         ends(daemon.run(["dance"]), 2);
         ends(daemon.run(["sub"]), 2);
         let folder = private_directory();
-        for arguments in [&["status"][..], &["clients"], &["pub", "a", "b", "c"], &["sub", "a"]] {
+        for arguments in [
+            &["status"][..],
+            &["clients"],
+            &["pub", "a", "b", "c"],
+            &["sub", "a"],
+        ] {
             let mut command = command(LOCALHUB.as_ref(), folder.path());
-            let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+            let output = command
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
             assert_eq!(output.status.code(), Some(3), "{arguments:?}");
             let said = complaint(&output);
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -431,12 +532,17 @@ mod mischief {
         ClientFrame::Hello(hello(None, None)).encode(&mut wire);
         stream.write_all(&wire).unwrap();
         let body = frame(&mut stream).expect("a welcome");
-        assert!(matches!(BrokerFrame::decode(&body), Ok(BrokerFrame::Welcome(_))));
+        assert!(matches!(
+            BrokerFrame::decode(&body),
+            Ok(BrokerFrame::Welcome(_))
+        ));
         stream
     }
 
     fn frame(stream: &mut UnixStream) -> Option<Vec<u8>> {
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let mut length = [0; 4];
         stream.read_exact(&mut length).ok()?;
         let mut body = vec![0; u32::from_be_bytes(length) as usize];
@@ -474,7 +580,10 @@ mod mischief {
             (&b"GET / HTTP/1.1\r\n\r\n"[..], Code::FRAME_TOO_LARGE),
             (b"\0\0\0\x03\x82\x02\0", Code::OUT_OF_ORDER),
             (b"\0\0\0\x01\x80", Code::MALFORMED_FRAME),
-            (&(HELLO_BYTES_MAX as u32 + 1).to_be_bytes(), Code::FRAME_TOO_LARGE),
+            (
+                &(HELLO_BYTES_MAX as u32 + 1).to_be_bytes(),
+                Code::FRAME_TOO_LARGE,
+            ),
         ] {
             let mut stream = UnixStream::connect(daemon.endpoint()).unwrap();
             stream.write_all(bytes).unwrap();
@@ -482,7 +591,9 @@ mod mischief {
         }
         daemon.prints(["pub", "kiosk", "after", "all that"]);
         assert!(witness.line().contains("all that"));
-        let refused = daemon.json(["status"])[0]["connections_refused"].as_u64().unwrap();
+        let refused = daemon.json(["status"])[0]["connections_refused"]
+            .as_u64()
+            .unwrap();
         assert_eq!(refused, 10);
     }
 
@@ -508,7 +619,12 @@ mod mischief {
         let daemon = daemon();
         let mut deaf = welcomed(&daemon);
         let mut wire = Vec::new();
-        ClientFrame::Join { name: "kiosk", hidden: false, state: b"" }.encode(&mut wire);
+        ClientFrame::Join {
+            name: "kiosk",
+            hidden: false,
+            state: b"",
+        }
+        .encode(&mut wire);
         deaf.write_all(&wire).unwrap();
         let witness = subscriber(&daemon, "#");
         let file = daemon.directory().join("large");
@@ -517,8 +633,12 @@ mod mischief {
             daemon.prints(["broadcast", "kiosk", "--file", file.to_str().unwrap()]);
         }
         let clients = daemon.clients();
-        let view = clients.iter().find(|client| client["messages_lost"].as_u64() > Some(0));
-        let name = view.expect("the deaf one lost messages")["name"].as_str().unwrap();
+        let view = clients
+            .iter()
+            .find(|client| client["messages_lost"].as_u64() > Some(0));
+        let name = view.expect("the deaf one lost messages")["name"]
+            .as_str()
+            .unwrap();
         daemon.prints(["pub", "kiosk", "for", "the others"]);
         assert!(witness.line().contains("the others"));
         daemon.prints(["kick", name]);
@@ -542,7 +662,10 @@ mod mischief {
         let body = frame(&mut polite).expect("a last word");
         assert!(matches!(
             BrokerFrame::decode(&body),
-            Ok(BrokerFrame::GoAway { code: Code::SHUTTING_DOWN, .. })
+            Ok(BrokerFrame::GoAway {
+                code: Code::SHUTTING_DOWN,
+                ..
+            })
         ));
         assert_eq!(close_code(&mut polite), Some(Code::SHUTTING_DOWN));
         assert_eq!(close_code(&mut silent), Some(Code::SHUTTING_DOWN));
@@ -557,14 +680,21 @@ mod mischief {
         let mut third = UnixStream::connect(daemon.endpoint()).unwrap();
         assert_eq!(close_code(&mut third), Some(Code::TOO_MANY_CONNECTIONS));
         drop((first, second));
-        until("there is room again", || daemon.run(["status"]).status.success());
+        until("there is room again", || {
+            daemon.run(["status"]).status.success()
+        });
     }
 
     #[test]
     fn a_frame_that_stops_in_the_middle_does_nothing() {
         let daemon = daemon();
         let mut wire = Vec::new();
-        ClientFrame::Join { name: "kiosk", hidden: false, state: b"" }.encode(&mut wire);
+        ClientFrame::Join {
+            name: "kiosk",
+            hidden: false,
+            state: b"",
+        }
+        .encode(&mut wire);
         for end in 1..wire.len() {
             let mut stream = welcomed(&daemon);
             stream.write_all(&wire[..end]).unwrap();
@@ -572,7 +702,11 @@ mod mischief {
         until("they are all gone", || {
             daemon.json(["status"])[0]["connected"].as_u64() == Some(1)
         });
-        assert_eq!(daemon.run(["channel", "kiosk"]).status.code(), Some(1), "nobody joined");
+        assert_eq!(
+            daemon.run(["channel", "kiosk"]).status.code(),
+            Some(1),
+            "nobody joined"
+        );
     }
 }
 

@@ -29,7 +29,7 @@ fn every_thread_keeps_moving() {
                     match n {
                         0..=2 => talk(&mut world, n),
                         3 => come_and_go(&mut world),
-                        4 => look(&mut world),
+                        4 => look(&world),
                         _ => world.pass(Duration::from_millis(1)),
                     }
                     rounds[n].fetch_add(1, Ordering::Relaxed);
@@ -38,7 +38,10 @@ fn every_thread_keeps_moving() {
         })
         .collect();
     until("every thread gets through its rounds", || {
-        assert!(threads.iter().all(|thread| !thread.is_finished()), "a thread panicked");
+        assert!(
+            threads.iter().all(|thread| !thread.is_finished()),
+            "a thread panicked"
+        );
         // Rounds differ in size; the one that talks does a hundred things in each.
         rounds.iter().enumerate().all(|(n, rounds)| {
             rounds.load(Ordering::Relaxed) >= if n <= 2 { ROUNDS / 20 } else { ROUNDS }
@@ -64,7 +67,11 @@ fn talk(world: &mut World, n: usize) {
             content: ContentType::TEXT,
             payload: b"direct",
         }));
-        let retain = if round % 10 == 0 { Retain::Set } else { Retain::No };
+        let retain = if round % 10 == 0 {
+            Retain::Set
+        } else {
+            Retain::No
+        };
         me.publishes_as(room, "topic", retain, b"published");
         if round % 8 == 0 {
             me.hears();
@@ -92,7 +99,7 @@ fn come_and_go(world: &mut World) {
 }
 
 /// An operator who looks at everything.
-fn look(world: &mut World) {
+fn look(world: &World) {
     let status = world.hub.status(world.now);
     assert!(status.connected <= 10);
     if let Ok(channel) = world.hub.channel("room") {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::endpoint::{self, ConnectError, ENDPOINT_VARIABLE, Endpoint, Stream};
 use crate::link::Connect;
-use crate::Error;
 
 /// Connects to an endpoint of this system, and starts a broker there if it may.
 pub(crate) struct Connector {
@@ -37,8 +37,14 @@ const OTHER_BROKER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Connector {
     pub(crate) fn new(endpoint: Endpoint, program: Option<PathBuf>) -> Self {
-        let autostart = program.map(|program| Autostart { program, started: None });
-        Self { endpoint, autostart }
+        let autostart = program.map(|program| Autostart {
+            program,
+            started: None,
+        });
+        Self {
+            endpoint,
+            autostart,
+        }
     }
 }
 
@@ -50,7 +56,9 @@ impl Connect for Connector {
             let (endpoint, source) = match endpoint::connect(&self.endpoint).await {
                 Ok(stream) => {
                     // Should nobody listen later, that calls for another broker.
-                    self.autostart.iter_mut().for_each(|autostart| autostart.started = None);
+                    self.autostart
+                        .iter_mut()
+                        .for_each(|autostart| autostart.started = None);
                     return Ok(stream);
                 }
                 Err(ConnectError::NotRunning { endpoint, source }) => (endpoint, source),
@@ -94,7 +102,11 @@ impl Autostart {
 
     fn start(&self, endpoint: &Endpoint) -> io::Result<Started> {
         let mut command = Command::new(&self.program);
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if endpoint.is_default() {
             command.env_remove(ENDPOINT_VARIABLE);
         } else {
@@ -109,11 +121,17 @@ impl Autostart {
             .name("localhub-autostart".to_owned())
             .stack_size(64 * 1024)
             .spawn(move || told.set(child.wait()))?;
-        Ok(Started { end, end_seen: None })
+        Ok(Started {
+            end,
+            end_seen: None,
+        })
     }
 
     fn error(&self, source: io::Error) -> Error {
-        Error::Autostart { program: self.program.clone(), source }
+        Error::Autostart {
+            program: self.program.clone(),
+            source,
+        }
     }
 }
 
@@ -130,4 +148,82 @@ fn detach(command: &mut Command) {
     use std::os::windows::process::CommandExt as _;
     use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, DETACHED_PROCESS};
     command.creation_flags(CREATE_NEW_PROCESS_GROUP | DETACHED_PROCESS);
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// A program that does what the script says, in a directory of its own.
+    fn program(script: &str) -> (tempfile::TempDir, PathBuf, Endpoint) {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        let endpoint = Endpoint::new(directory.path().join("hub.sock")).unwrap();
+        (directory, program, endpoint)
+    }
+
+    fn runs(directory: &Path) -> usize {
+        std::fs::read_to_string(directory.join("runs")).map_or(0, |runs| runs.lines().count())
+    }
+
+    #[tokio::test]
+    async fn nobody_is_started_unasked() {
+        let (_directory, _, endpoint) = program("");
+        let error = Connector::new(endpoint, None).connect().await.unwrap_err();
+        assert!(matches!(error, Error::NotRunning { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_does_not_exist_is_an_error_at_once() {
+        let (directory, _, endpoint) = program("");
+        let missing = directory.path().join("missing");
+        let error = Connector::new(endpoint, Some(missing))
+            .connect()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Autostart { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_ends_is_given_a_moment_for_another_and_then_told_of() {
+        let (directory, program, endpoint) =
+            program("echo \"$1 at $LOCALHUB_ENDPOINT\" >> \"${0%/*}/runs\"; exit 7");
+        let path = endpoint.path().display().to_string();
+        let error = Connector::new(endpoint, Some(program))
+            .connect()
+            .await
+            .unwrap_err();
+        let Error::Autostart { source, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(source.to_string(), "it ended with exit status: 7");
+        let runs = std::fs::read_to_string(directory.path().join("runs")).unwrap();
+        assert_eq!(runs, format!("serve at {path}\n"), "started once");
+    }
+
+    #[tokio::test]
+    async fn a_broker_is_started_once_and_connected_to_when_it_listens() {
+        // The program does not listen; the test does so in its place, once it runs.
+        let (directory, program, endpoint) =
+            program("echo >> \"${0%/*}/runs\"; exec cat > /dev/null");
+        let socket = endpoint.path().to_owned();
+        let mut connector = Connector::new(endpoint, Some(program));
+        let connecting = connector.connect();
+        let listening = async {
+            while runs(directory.path()) == 0 {
+                tokio::task::yield_now().await;
+            }
+            UnixListener::bind(&socket).unwrap()
+        };
+        let (connected, _listener) = tokio::join!(connecting, listening);
+        connected.unwrap();
+        assert_eq!(runs(directory.path()), 1);
+    }
 }

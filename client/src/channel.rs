@@ -83,7 +83,8 @@ impl Channel {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn clear(&self, topic: &str) -> Result<(), Error> {
-        self.send(topic, Retain::Clear, &Payload::default(), false).await
+        self.send(topic, Retain::Clear, &Payload::default(), false)
+            .await
     }
 
     /// Sends a message to every other member, whatever they are subscribed to.
@@ -93,7 +94,11 @@ impl Channel {
     pub async fn broadcast(&self, payload: impl Into<Payload>) -> Result<(), Error> {
         let payload = payload.into();
         let (content, payload) = (payload.content(), payload.bytes());
-        let broadcast = Outbound::Broadcast { room: self.room, content, payload };
+        let broadcast = Outbound::Broadcast {
+            room: self.room,
+            content,
+            payload,
+        };
         self.client.send_outbound(broadcast, false).await
     }
 
@@ -117,7 +122,12 @@ impl Channel {
     /// for the next one.
     pub async fn subscribe(&self, filter: &str) -> Result<Messages, Error> {
         let filter = parse_filter(filter)?;
-        self.take(Takes::Topics { filter, retained: true, broadcasts: false }).await
+        self.take(Takes::Topics {
+            filter,
+            retained: true,
+            broadcasts: false,
+        })
+        .await
     }
 
     /// Subscribes to what is published from now on, without the last values.
@@ -126,7 +136,12 @@ impl Channel {
     /// As [`subscribe`](Self::subscribe).
     pub async fn subscribe_live(&self, filter: &str) -> Result<Messages, Error> {
         let filter = parse_filter(filter)?;
-        self.take(Takes::Topics { filter, retained: false, broadcasts: false }).await
+        self.take(Takes::Topics {
+            filter,
+            retained: false,
+            broadcasts: false,
+        })
+        .await
     }
 
     /// The broadcasts of other members, from now on.
@@ -141,7 +156,12 @@ impl Channel {
     /// As [`subscribe`](Self::subscribe).
     pub async fn everything(&self) -> Result<Messages, Error> {
         let filter = parse_filter("#")?;
-        self.take(Takes::Topics { filter, retained: false, broadcasts: true }).await
+        self.take(Takes::Topics {
+            filter,
+            retained: false,
+            broadcasts: true,
+        })
+        .await
     }
 
     /// The last value of each topic that matches the filter and has one, all as of one moment.
@@ -150,7 +170,9 @@ impl Channel {
     /// As [`subscribe`](Self::subscribe).
     pub async fn snapshot(&self, filter: &str) -> Result<Snapshot, Error> {
         let filter = parse_filter(filter)?;
-        let ticket = self.shared().with(|core| core.snapshot(self.room, filter))?;
+        let ticket = self
+            .shared()
+            .with(|core| core.snapshot(self.room, filter))?;
         match self.shared().outcome(ticket).await? {
             Answer::Values(snapshot) => Ok(snapshot),
             _ => unreachable!("a snapshot is answered with values"),
@@ -185,7 +207,9 @@ impl Channel {
     /// [`Error::Refused`], [`Error::Closed`]. Without a connection this waits for the next one.
     pub async fn set_state<T: Serialize + ?Sized>(&self, state: &T) -> Result<(), Error> {
         let state = encode_state(state)?;
-        let ticket = self.shared().with(|core| core.set_state_of(self.room, state))?;
+        let ticket = self
+            .shared()
+            .with(|core| core.set_state_of(self.room, state))?;
         self.shared().outcome(ticket).await?;
         Ok(())
     }
@@ -209,7 +233,13 @@ impl Channel {
         confirm: bool,
     ) -> Result<(), Error> {
         let (content, payload) = (payload.content(), payload.bytes());
-        let publish = Outbound::Publish { room: self.room, retain, content, topic, payload };
+        let publish = Outbound::Publish {
+            room: self.room,
+            retain,
+            content,
+            topic,
+            payload,
+        };
         self.client.send_outbound(publish, confirm).await
     }
 
@@ -227,7 +257,10 @@ impl Channel {
 }
 
 fn parse_filter(filter: &str) -> Result<TopicFilter, Error> {
-    filter.parse().map_err(|source| Error::BadTopic { topic: filter.to_owned(), source })
+    filter.parse().map_err(|source| Error::BadTopic {
+        topic: filter.to_owned(),
+        source,
+    })
 }
 
 /// A presence state as CBOR, which is a map.
@@ -240,14 +273,19 @@ fn encode_state<T: Serialize + ?Sized>(state: &T) -> Result<Bytes, Error> {
         return Err(Error::Encode { reason });
     }
     if bytes.len() > PRESENCE_STATE_BYTES_MAX {
-        return Err(Error::StateTooLarge { bytes: bytes.len(), max: PRESENCE_STATE_BYTES_MAX });
+        return Err(Error::StateTooLarge {
+            bytes: bytes.len(),
+            max: PRESENCE_STATE_BYTES_MAX,
+        });
     }
     Ok(Bytes::copy_from_slice(bytes))
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Channel")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

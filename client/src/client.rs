@@ -45,7 +45,7 @@ impl Client {
         self.shared().with(|core| core.id())
     }
 
-    /// The client's name.
+    /// The client's name. One that the broker gave changes with the session.
     pub fn name(&self) -> ClientName {
         let name = self.shared().with(|core| core.name().cloned());
         name.expect("a client exists from its first connection on")
@@ -86,12 +86,14 @@ impl Client {
     /// # Errors
     /// As [`join`](Self::join).
     pub async fn join_with(&self, channel: &str, join: Join) -> Result<Channel, Error> {
-        let name: ChannelName = channel
-            .parse()
-            .map_err(|source| Error::BadName { name: channel.to_owned(), source })?;
+        let name: ChannelName = channel.parse().map_err(|source| Error::BadName {
+            name: channel.to_owned(),
+            source,
+        })?;
         let Join { hidden, state } = join;
-        let (room, ticket) =
-            self.shared().with(|core| core.join(name.clone(), hidden, state))?;
+        let (room, ticket) = self
+            .shared()
+            .with(|core| core.join(name.clone(), hidden, state))?;
         self.shared().outcome(ticket).await?;
         Ok(Channel::new(name, room, self.clone()))
     }
@@ -126,11 +128,24 @@ impl Client {
             Recipient::Id(id) => Target::Id(*id),
             Recipient::Name(name) => match name.parse::<ClientName>() {
                 Ok(_) => Target::Name(name),
-                Err(source) => return Err(Error::BadName { name: name.clone(), source }),
+                Err(source) => {
+                    return Err(Error::BadName {
+                        name: name.clone(),
+                        source,
+                    });
+                }
             },
         };
         let (content, payload) = (payload.content(), payload.bytes());
-        self.send_outbound(Outbound::Direct { to, content, payload }, true).await
+        self.send_outbound(
+            Outbound::Direct {
+                to,
+                content,
+                payload,
+            },
+            true,
+        )
+        .await
     }
 
     /// Waits until the broker has carried out, or refused, everything that was sent before.
@@ -170,7 +185,9 @@ impl Client {
         R: DeserializeOwned,
     {
         let arguments = Payload::cbor(arguments)?;
-        let ticket = self.shared().with(|core| core.admin(method, arguments.bytes()))?;
+        let ticket = self
+            .shared()
+            .with(|core| core.admin(method, arguments.bytes()))?;
         match self.shared().outcome(ticket).await? {
             Answer::Reply { content, payload } => message::decode(content, &payload),
             _ => unreachable!("an operator is answered with a reply"),
@@ -178,16 +195,23 @@ impl Client {
     }
 
     /// Ends the session in an orderly way: everything sent before is carried out, then the client
-    /// says goodbye. All clones, channels and streams end.
+    /// says goodbye. All clones, channels and streams end. This takes at most five seconds.
+    ///
+    /// Without a connection there is nobody to say it to: the broker ends the session when its time
+    /// is over.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush); the client is closed in any case.
+    /// [`Error::Disconnected`] if some of what was sent may not have been carried out,
+    /// [`Error::Closed`] if it was closed before. The client is closed in any case.
     pub async fn close(self) -> Result<(), Error> {
         let shared = self.shared().clone();
         let ticket = shared.with(|core| core.close(now()))?;
         let outcome = shared.outcome(ticket).await;
         let mut seen = 0;
-        while poll_fn(|cx| shared.with(|core| core.poll_state(&mut seen, cx))).await.is_some() {}
+        while poll_fn(|cx| shared.with(|core| core.poll_state(&mut seen, cx)))
+            .await
+            .is_some()
+        {}
         match outcome {
             Ok(_) => Ok(()),
             // There was no connection any more, or it ended before the flush did.
@@ -197,7 +221,9 @@ impl Client {
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { handle: Arc::new(Handle { shared }) }
+        Self {
+            handle: Arc::new(Handle { shared }),
+        }
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
@@ -229,7 +255,10 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, name) = self.shared().with(|core| (core.id(), core.name().cloned()));
         let name = name.as_ref().map(ClientName::as_str);
-        f.debug_struct("Client").field("id", &id.0).field("name", &name).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("id", &id.0)
+            .field("name", &name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -36,7 +36,10 @@ pub(crate) struct Connection<S> {
 #[derive(Debug)]
 pub(crate) enum Loss {
     /// The broker said so.
-    Broker { code: Code, detail: String },
+    Broker {
+        code: Code,
+        detail: String,
+    },
     /// What the broker sent is not the protocol.
     Frame(FrameError),
     /// The application closed the client.
@@ -102,9 +105,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match BrokerFrame::decode(&welcome[PREFIX_BYTES..])? {
             BrokerFrame::Welcome(welcome) => shared.with(|core| core.welcome(&welcome, now()))?,
             BrokerFrame::Close { code, detail } => {
-                return Err(Loss::Broker { code, detail: detail.to_owned() });
+                return Err(Loss::Broker {
+                    code,
+                    detail: detail.to_owned(),
+                });
             }
-            _ => return Err(FrameError::Malformed { reason: "something before a welcome" }.into()),
+            _ => {
+                return Err(FrameError::Malformed {
+                    reason: "something before a welcome",
+                }
+                .into());
+            }
         }
         Ok(())
     }
@@ -143,6 +154,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn turn(&mut self, core: &mut Core, cx: &Context<'_>) -> Result<Turn, Loss> {
         let now = now();
         core.elapse(now).map_err(|_| Loss::Silent)?;
+        if !self.batch.is_empty() && core.is_overdue(now) {
+            // The broker does not even read the goodbye.
+            return Err(Loss::Goodbye);
+        }
         self.blocked_until = None;
         if !self.chunk.is_empty() {
             let pinned = self.chunk.len().max(READ_BYTES);
@@ -156,9 +171,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.batch.is_empty() && self.broken.is_none() {
             core.take(&mut self.batch, WRITE_BYTES, now);
         }
-        core.register_link(cx, !self.batch.is_empty());
+        let busy = !self.batch.is_empty();
+        core.register_link(cx, busy);
         Ok(Turn {
-            deadline: core.deadline().into_iter().chain(self.blocked_until).min(),
+            deadline: core
+                .deadline(busy)
+                .into_iter()
+                .chain(self.blocked_until)
+                .min(),
             said_goodbye: core.closing() == Some(true),
         })
     }

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use localhub_protocol::{Code, FrameError, NameError, TopicError};
 
-use crate::endpoint::{ConnectError, Endpoint, EndpointError};
 use crate::Cause;
+use crate::endpoint::{ConnectError, Endpoint, EndpointError};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,9 @@ pub enum Error {
         max: u64,
     },
     /// What answers at the endpoint does not speak this protocol.
-    #[error("{endpoint} does not answer as a localhub broker (is another program listening there?)")]
+    #[error(
+        "{endpoint} does not answer as a localhub broker (is another program listening there?)"
+    )]
     Protocol {
         /// Where it listens.
         endpoint: Endpoint,
@@ -90,7 +92,7 @@ pub enum Error {
         source: FrameError,
     },
     /// The broker refused the request.
-    #[error("refused: {code}{}", if .detail.is_empty() { String::new() } else { format!(": {detail}") })]
+    #[error("refused: {}", describe(*code, detail))]
     Refused {
         /// Why.
         code: Code,
@@ -106,7 +108,9 @@ pub enum Error {
         max: usize,
     },
     /// There was no connection in time.
-    #[error("the broker at {endpoint} did not answer in time (see what it does with `localhub status`)")]
+    #[error(
+        "the broker at {endpoint} did not answer in time (see what it does with `localhub status`)"
+    )]
     TimedOut {
         /// Where it listens.
         endpoint: Endpoint,
@@ -125,4 +129,13 @@ pub struct Refused {
     pub detail: String,
     /// How many messages: one for a refusal.
     pub messages: u64,
+}
+
+/// A code and its particulars as one text. Some particulars only say what the code says.
+pub(crate) fn describe(code: Code, detail: &str) -> String {
+    match detail {
+        "" => code.to_string(),
+        _ if detail == code.description() => code.to_string(),
+        _ => format!("{code}: {detail}"),
+    }
 }

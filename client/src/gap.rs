@@ -49,7 +49,10 @@ impl Gap {
         if size(&next) > size(self) {
             self.cause = next.cause;
         }
-        self.lost = self.lost.zip(next.lost).map(|(lost, more)| lost.saturating_add(more));
+        self.lost = self
+            .lost
+            .zip(next.lost)
+            .map(|(lost, more)| lost.saturating_add(more));
         if self.channel != next.channel {
             self.channel = None;
         }

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::connection::{Connection, Loss};
 use crate::core::{CLOSED_HERE, Core};
 use crate::endpoint::ConnectError;
+use crate::error::describe;
 use crate::shared::{Shared, now};
 
 #[cfg(test)]
@@ -63,7 +64,13 @@ const SUCCESSOR_DELAY: Duration = Duration::from_millis(50);
 
 impl<C: Connect> Link<C> {
     pub(crate) fn new(shared: Arc<Shared>, connector: C, policy: Policy) -> Self {
-        Self { shared, connector, policy, failures: 0, ghost_until: None }
+        Self {
+            shared,
+            connector,
+            policy,
+            failures: 0,
+            ghost_until: None,
+        }
     }
 
     /// Makes the first connection.
@@ -73,9 +80,10 @@ impl<C: Connect> Link<C> {
         let first = tokio::time::timeout(timeout, async {
             loop {
                 match self.attempt().await {
-                    Err(Loss::Broker { code: Code::SHUTTING_DOWN, .. })
-                        if self.connector.starts_brokers() =>
-                    {
+                    Err(Loss::Broker {
+                        code: Code::SHUTTING_DOWN,
+                        ..
+                    }) if self.connector.starts_brokers() => {
                         tokio::time::sleep(SUCCESSOR_DELAY).await;
                     }
                     other => return other,
@@ -88,13 +96,17 @@ impl<C: Connect> Link<C> {
             Err(_) => return Err(Error::TimedOut { endpoint }),
         };
         Err(match loss {
-            Loss::Broker { code, detail } => {
-                Error::Closed { code: Some(code), reason: describe(code, &detail) }
-            }
+            Loss::Broker { code, detail } => Error::Closed {
+                code: Some(code),
+                reason: describe(code, &detail),
+            },
             Loss::Frame(source) => Error::Protocol { endpoint, source },
             Loss::Io(source) => Error::Connect(ConnectError::Io { endpoint, source }),
             Loss::Silent => Error::TimedOut { endpoint },
-            Loss::Goodbye => Error::Closed { code: None, reason: CLOSED_HERE.to_owned() },
+            Loss::Goodbye => Error::Closed {
+                code: None,
+                reason: CLOSED_HERE.to_owned(),
+            },
             Loss::Unreachable(error) => error,
         })
     }
@@ -164,17 +176,24 @@ impl<C: Connect> Link<C> {
         Ok(connection)
     }
 
+    /// What follows a loss.
     fn judge(&mut self, loss: &Loss) -> Verdict {
         let code = match loss {
             Loss::Goodbye => {
-                return Verdict::End { code: None, reason: CLOSED_HERE.to_owned() };
+                return Verdict::End {
+                    code: None,
+                    reason: CLOSED_HERE.to_owned(),
+                };
             }
             Loss::Broker { code, .. } => Some(*code),
             Loss::Frame(_) | Loss::Io(_) | Loss::Silent | Loss::Unreachable(_) => None,
         };
         let ours = code == Some(Code::NAME_TAKEN) && self.ghost_until.is_some_and(|at| now() < at);
         if !self.policy.reconnect || code.is_some_and(is_final) && !ours {
-            return Verdict::End { code, reason: loss.to_string() };
+            return Verdict::End {
+                code,
+                reason: loss.to_string(),
+            };
         }
         let away = self.shared.with(Core::take_away).unwrap_or_default();
         if code == Some(Code::BAD_TOKEN) {
@@ -188,7 +207,17 @@ impl<C: Connect> Link<C> {
         let (min, max) = self.policy.backoff;
         let bound = min.saturating_mul(1 << self.failures.min(16)).min(max);
         self.failures += 1;
-        Verdict::Retry { after: away + bound.mul_f64(fastrand::f64()) }
+        Verdict::Retry {
+            after: away + bound.mul_f64(fastrand::f64()),
+        }
+    }
+}
+
+impl<C> Drop for Link<C> {
+    /// Whatever ends the link, such as the end of its runtime, ends the client: nobody waits for ever.
+    fn drop(&mut self) {
+        let reason = "the runtime that kept its connection is gone".to_owned();
+        self.shared.with(|core| core.finish(None, reason));
     }
 }
 
@@ -208,13 +237,6 @@ fn is_final(code: Code) -> bool {
             | Code::USER_NOT_ALLOWED
             | Code::VERSION_MISMATCH
     )
-}
-
-fn describe(code: Code, detail: &str) -> String {
-    match detail {
-        "" => code.to_string(),
-        _ => format!("{code}: {detail}"),
-    }
 }
 
 impl std::fmt::Display for Loss {

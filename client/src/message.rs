@@ -126,7 +126,10 @@ pub struct Payload {
 /// Short payloads are kept in place, so that publishing one costs no allocation.
 #[derive(Clone)]
 enum Data {
-    Short { bytes: [u8; SHORT_BYTES_MAX], length: u8 },
+    Short {
+        bytes: [u8; SHORT_BYTES_MAX],
+        length: u8,
+    },
     Shared(Bytes),
 }
 
@@ -136,7 +139,10 @@ const SHORT_BYTES_MAX: usize = 94;
 impl Payload {
     /// Bytes of the given type. The broker never looks at them.
     pub fn new(content: ContentType, bytes: impl Into<Bytes>) -> Self {
-        Self { content, data: Data::Shared(bytes.into()) }
+        Self {
+            content,
+            data: Data::Shared(bytes.into()),
+        }
     }
 
     /// The value as CBOR, which is smaller and faster than JSON.
@@ -145,8 +151,9 @@ impl Payload {
     /// [`Error::Encode`] if the type cannot be written as CBOR.
     pub fn cbor<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
         let mut bytes = Vec::new();
-        ciborium::into_writer(value, &mut bytes)
-            .map_err(|error| Error::Encode { reason: error.to_string() })?;
+        ciborium::into_writer(value, &mut bytes).map_err(|error| Error::Encode {
+            reason: error.to_string(),
+        })?;
         Ok(Self::new(ContentType::CBOR, bytes))
     }
 
@@ -156,8 +163,9 @@ impl Payload {
     /// [`Error::Encode`] if the type cannot be written as JSON, such as a map with keys that are no
     /// strings.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| Error::Encode { reason: error.to_string() })?;
+        let bytes = serde_json::to_vec(value).map_err(|error| Error::Encode {
+            reason: error.to_string(),
+        })?;
         Ok(Self::new(ContentType::JSON, bytes))
     }
 
@@ -251,5 +259,86 @@ impl From<Bytes> for Payload {
 impl From<&Message> for Payload {
     fn from(message: &Message) -> Self {
         Self::new(message.content, message.payload.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+    struct Reading {
+        volts: u32,
+    }
+
+    #[test]
+    fn a_payload_knows_what_it_is() {
+        for (payload, content, bytes) in [
+            (Payload::from("text"), ContentType::TEXT, &b"text"[..]),
+            (Payload::from("text".to_owned()), ContentType::TEXT, b"text"),
+            (Payload::from(b"bytes"), ContentType::BYTES, b"bytes"),
+            (Payload::from(vec![1, 2]), ContentType::BYTES, &[1, 2]),
+            (
+                Payload::json(&Reading { volts: 5 }).unwrap(),
+                ContentType::JSON,
+                b"{\"volts\":5}",
+            ),
+            (
+                Payload::cbor(&Reading { volts: 5 }).unwrap(),
+                ContentType::CBOR,
+                b"\xa1evolts\x05",
+            ),
+        ] {
+            assert_eq!(
+                (payload.content(), payload.bytes()),
+                (content, bytes),
+                "{payload:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn payloads_of_any_length_keep_their_bytes() {
+        for length in [
+            0,
+            1,
+            SHORT_BYTES_MAX - 1,
+            SHORT_BYTES_MAX,
+            SHORT_BYTES_MAX + 1,
+            255,
+            256,
+            70_000,
+        ] {
+            let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            assert_eq!(Payload::from(&bytes[..]).bytes(), bytes, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_as_what_its_sender_says_it_is() {
+        let reading = Reading { volts: 5 };
+        for payload in [
+            Payload::cbor(&reading).unwrap(),
+            Payload::json(&reading).unwrap(),
+        ] {
+            assert_eq!(
+                decode::<Reading>(payload.content(), payload.bytes()).unwrap(),
+                reading
+            );
+        }
+        assert_eq!(decode::<u8>(ContentType::TEXT, b"7").unwrap(), 7);
+
+        let error = decode::<Reading>(ContentType::BYTES, b"{}").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the payload cannot be decoded: the sender calls it bytes, not CBOR or JSON"
+        );
+        let error = decode::<Reading>(ContentType::JSON, b"{}").unwrap_err();
+        assert!(
+            error.to_string().contains("missing field `volts`"),
+            "{error}"
+        );
     }
 }

@@ -197,7 +197,10 @@ impl Options {
             name,
             session_ttl: self.session_ttl,
             resume: self.resume,
-            inbox: InboxLimits { messages: self.inbox_messages, bytes: self.inbox_bytes },
+            inbox: InboxLimits {
+                messages: self.inbox_messages,
+                bytes: self.inbox_bytes,
+            },
             unconfirmed_bytes: self.unconfirmed_bytes,
         };
         let policy = Policy {

@@ -33,7 +33,12 @@ impl Presence {
         let (id, ticket) = shared.with(|core| core.members(room, true))?;
         let id = id.expect("events were asked for");
         let (members, events) = (BTreeMap::new(), VecDeque::new());
-        let mut presence = Self { handle: handle.clone(), id, members, events };
+        let mut presence = Self {
+            handle: handle.clone(),
+            id,
+            members,
+            events,
+        };
         match shared.outcome(ticket).await? {
             Answer::Members(members) => presence.members = by_id(members),
             _ => unreachable!("a watch is answered with members"),
@@ -62,7 +67,11 @@ impl Stream for Presence {
                 apply(&event, &mut this.members);
                 return Poll::Ready(Some(event));
             }
-            match ready!(this.handle.shared.with(|core| core.poll_watcher(this.id, cx))) {
+            match ready!(
+                this.handle
+                    .shared
+                    .with(|core| core.poll_watcher(this.id, cx))
+            ) {
                 Seen::Events(events) => this.events = events,
                 Seen::Anew { members, revision } => {
                     this.events = difference(&this.members, &by_id(members), revision);
@@ -80,7 +89,10 @@ impl Drop for Presence {
 }
 
 fn by_id(members: Vec<Member>) -> BTreeMap<ClientId, Member> {
-    members.into_iter().map(|member| (member.id, member)).collect()
+    members
+        .into_iter()
+        .map(|member| (member.id, member))
+        .collect()
 }
 
 fn apply(event: &PresenceEvent, members: &mut BTreeMap<ClientId, Member>) {
@@ -97,7 +109,11 @@ fn difference(
     after: &BTreeMap<ClientId, Member>,
     revision: u64,
 ) -> VecDeque<PresenceEvent> {
-    let event = |change, member: &Member| PresenceEvent { change, member: member.clone(), revision };
+    let event = |change, member: &Member| PresenceEvent {
+        change,
+        member: member.clone(),
+        revision,
+    };
     let left = before
         .values()
         .filter(|member| !after.contains_key(&member.id))
@@ -117,7 +133,9 @@ fn difference(
 
 impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Presence").field("members", &self.members).finish_non_exhaustive()
+        f.debug_struct("Presence")
+            .field("members", &self.members)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +173,73 @@ impl Member {
     pub fn state<T: DeserializeOwned>(&self) -> Result<T, Error> {
         /// A map without entries.
         const EMPTY: &[u8] = &[0xa0];
-        let state = if self.state.is_empty() { EMPTY } else { &self.state };
+        let state = if self.state.is_empty() {
+            EMPTY
+        } else {
+            &self.state
+        };
         message::decode(ContentType::CBOR, state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, status: Status, state: &'static [u8]) -> Member {
+        let name = format!("m{id}").parse().unwrap();
+        Member {
+            id: ClientId(id),
+            name,
+            status,
+            state: Bytes::from_static(state),
+        }
+    }
+
+    #[test]
+    fn the_difference_leads_from_one_view_to_the_other() {
+        let before = by_id(vec![
+            member(1, Status::Online, b"a"),
+            member(2, Status::Online, b"a"),
+            member(3, Status::Online, b"a"),
+            member(4, Status::Away, b"a"),
+            member(5, Status::Online, b"a"),
+        ]);
+        let after = by_id(vec![
+            member(2, Status::Online, b"a"),
+            member(3, Status::Away, b"a"),
+            member(4, Status::Online, b"a"),
+            member(5, Status::Away, b"b"),
+            member(6, Status::Online, b"a"),
+        ]);
+        let events = difference(&before, &after, 9);
+        let changes: Vec<_> = events
+            .iter()
+            .map(|event| (event.member.id.0, event.change))
+            .collect();
+        let expected = [
+            (1, Change::Left),
+            (3, Change::Away),
+            (4, Change::Back),
+            (5, Change::Updated),
+            (6, Change::Joined),
+        ];
+        assert_eq!(changes, expected);
+        let mut view = before;
+        events.iter().for_each(|event| apply(event, &mut view));
+        assert_eq!(view, after);
+    }
+
+    #[test]
+    fn a_member_without_a_state_is_read_as_an_empty_one() {
+        #[derive(Debug, serde::Deserialize, Eq, PartialEq)]
+        struct State {
+            #[serde(default)]
+            busy: bool,
+        }
+        let read = |state| member(1, Status::Online, state).state::<State>();
+        assert_eq!(read(b"").unwrap(), State { busy: false });
+        assert_eq!(read(b"\xa1dbusy\xf5").unwrap(), State { busy: true });
+        assert!(matches!(read(b"\xa1dbusy\x07"), Err(Error::Decode { .. })));
     }
 }

@@ -18,7 +18,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(core: Core, endpoint: Endpoint) -> Arc<Self> {
-        Arc::new(Self { core: Mutex::new(core), endpoint })
+        Arc::new(Self {
+            core: Mutex::new(core),
+            endpoint,
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -38,7 +41,10 @@ impl Shared {
 
     /// Waits for the outcome of a ticket; a dropped future forgets it.
     pub(crate) fn outcome(self: &Arc<Self>, ticket: Ticket) -> Waiting {
-        Waiting { shared: self.clone(), ticket: Some(ticket) }
+        Waiting {
+            shared: self.clone(),
+            ticket: Some(ticket),
+        }
     }
 }
 

@@ -23,7 +23,8 @@ pub enum ConnectionState {
     },
     /// There is a connection.
     Connected {
-        /// What became of the session of the connection before; `None` at the first one.
+        /// What became of the session of the connection before; `None` at the first one, and
+        /// without [`Options::resume`](crate::Options::resume).
         resumed: Option<Resumed>,
     },
     /// A connection is being made.
@@ -76,6 +77,8 @@ impl Stream for ConnectionStates {
 impl fmt::Debug for ConnectionStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let current = self.current();
-        f.debug_struct("ConnectionStates").field("current", &current).finish_non_exhaustive()
+        f.debug_struct("ConnectionStates")
+            .field("current", &current)
+            .finish_non_exhaustive()
     }
 }

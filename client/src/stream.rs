@@ -46,7 +46,16 @@ impl Messages {
             Err(failure) => (None, Err(failure)),
         };
         let (batch, last_topic) = (VecDeque::new(), LastTopic::default());
-        (Self { handle: handle.clone(), filter, id, batch, last_topic }, ticket)
+        (
+            Self {
+                handle: handle.clone(),
+                filter,
+                id,
+                batch,
+                last_topic,
+            },
+            ticket,
+        )
     }
 
     /// The next message or gap of the batch.
@@ -85,7 +94,11 @@ impl Stream for Messages {
         let this = &mut *self;
         let mut next = this.next_taken();
         if let (None, Some(id)) = (&next, this.id) {
-            ready!(this.handle.shared.with(|core| core.poll_stream(id, &mut this.batch, cx)));
+            ready!(
+                this.handle
+                    .shared
+                    .with(|core| core.poll_stream(id, &mut this.batch, cx))
+            );
             next = this.next_taken();
         }
         proceed.made_progress();
@@ -103,7 +116,9 @@ impl Drop for Messages {
 
 impl fmt::Debug for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Messages").field("filter", &self.filter).finish_non_exhaustive()
+        f.debug_struct("Messages")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +133,10 @@ pub struct Refusals {
 impl Refusals {
     pub(crate) fn open(handle: &Arc<Handle>) -> Self {
         let id = handle.shared.with(Core::listen_to_refusals);
-        Self { handle: handle.clone(), id }
+        Self {
+            handle: handle.clone(),
+            id,
+        }
     }
 
     /// The next refusal; `None` once the client is closed.
@@ -131,7 +149,9 @@ impl Stream for Refusals {
     type Item = Refused;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Refused>> {
-        self.handle.shared.with(|core| core.poll_refusals(self.id, cx))
+        self.handle
+            .shared
+            .with(|core| core.poll_refusals(self.id, cx))
     }
 }
 

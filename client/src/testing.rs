@@ -10,19 +10,35 @@ pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
         ClientFrame::Ping { nonce, received } => format!("ping {nonce}, ack {received}"),
         ClientFrame::Pong { nonce, received } => format!("pong {nonce}, ack {received}"),
         ClientFrame::Close { code, .. } => format!("close {}", code.name()),
-        ClientFrame::Join { name, hidden, state } => {
+        ClientFrame::Join {
+            name,
+            hidden,
+            state,
+        } => {
             let hidden = if *hidden { " hidden" } else { "" };
             format!("join {name}{hidden} {state:?}")
         }
         ClientFrame::Leave { channel } => format!("leave {channel}"),
         ClientFrame::PresenceSet { channel, state } => format!("state {channel} {state:?}"),
         ClientFrame::PresenceWatch { channel, on } => format!("watch {channel} {on}"),
-        ClientFrame::Subscribe { channel, filter, snapshot } => {
-            format!("subscribe {channel} {filter}{}", if *snapshot { " retained" } else { "" })
+        ClientFrame::Subscribe {
+            channel,
+            filter,
+            snapshot,
+        } => {
+            format!(
+                "subscribe {channel} {filter}{}",
+                if *snapshot { " retained" } else { "" }
+            )
         }
         ClientFrame::Unsubscribe { channel, filter } => format!("unsubscribe {channel} {filter}"),
         ClientFrame::Snapshot { channel, filter } => format!("snapshot {channel} {filter}"),
-        ClientFrame::Message(Message::Publish { channel, topic, payload, .. }) => {
+        ClientFrame::Message(Message::Publish {
+            channel,
+            topic,
+            payload,
+            ..
+        }) => {
             format!("publish {channel} {topic} {}", text(payload))
         }
         ClientFrame::Message(Message::Direct { to, payload, .. }) => {

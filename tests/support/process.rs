@@ -44,17 +44,31 @@ impl Daemon {
     fn start_in(binary: &str, directory: TempDir) -> Self {
         let binary = PathBuf::from(binary);
         let mut command = command(&binary, directory.path());
-        command.arg("serve").arg("--config").arg(directory.path().join("config.toml"));
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(directory.path().join("config.toml"));
         let process = Process::start(command);
-        let daemon = Self { binary, directory, process };
+        let daemon = Self {
+            binary,
+            directory,
+            process,
+        };
         let line = daemon.process.line();
-        assert!(line.contains("listening at"), "the broker says that it is ready, and not {line:?}");
+        assert!(
+            line.contains("listening at"),
+            "the broker says that it is ready, and not {line:?}"
+        );
         daemon
     }
 
     /// Kills the broker as no broker wants to be killed, and starts another one in its place.
     pub fn restarts_after_a_kill(self) -> Self {
-        let Self { binary, directory, mut process } = self;
+        let Self {
+            binary,
+            directory,
+            mut process,
+        } = self;
         process.kill();
         drop(process);
         Self::start_in(binary.to_str().expect("a path in UTF-8"), directory)
@@ -84,7 +98,10 @@ impl Daemon {
 
     /// Runs a command to its end.
     pub fn run<const N: usize>(&self, arguments: [&str; N]) -> Output {
-        self.command(arguments).stdin(Stdio::null()).output().expect("the command starts")
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command starts")
     }
 
     /// Runs a command that must succeed; what it printed.
@@ -94,7 +111,11 @@ impl Daemon {
     pub fn prints<const N: usize>(&self, arguments: [&str; N]) -> String {
         let output = self.run(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?} ended with {}: {errors}", output.status);
+        assert!(
+            output.status.success(),
+            "{arguments:?} ended with {}: {errors}",
+            output.status
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 
@@ -104,12 +125,21 @@ impl Daemon {
     /// It fails, or prints something else.
     pub fn json<const N: usize>(&self, arguments: [&str; N]) -> Vec<serde_json::Value> {
         let mut command = self.command(arguments);
-        let output = command.arg("--json").stdin(Stdio::null()).output().expect("it starts");
+        let output = command
+            .arg("--json")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?} ended with {}: {errors}", output.status);
+        assert!(
+            output.status.success(),
+            "{arguments:?} ended with {}: {errors}",
+            output.status
+        );
         let text = String::from_utf8(output.stdout).expect("text");
         let parse = |line: &str| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {line}"))
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {line}"))
         };
         text.lines().map(parse).collect()
     }
@@ -145,7 +175,11 @@ impl Process {
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let lines = read_lines(child.stdout.take().expect("a pipe"));
         let errors = read_lines(child.stderr.take().expect("a pipe"));
-        Self { child, lines, errors }
+        Self {
+            child,
+            lines,
+            errors,
+        }
     }
 
     /// The next line it prints.
@@ -182,8 +216,13 @@ impl Process {
     /// Sends it a signal by name, such as `TERM`.
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill -s {name}");
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "kill -s {name}"
+        );
     }
 
     /// Ends it at once.

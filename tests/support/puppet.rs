@@ -100,12 +100,20 @@ impl World {
             about: About::default(),
         };
         change(&mut settings);
-        Self { hub: Hub::new(settings), now: Duration::ZERO, tokens: 0 }
+        Self {
+            hub: Hub::new(settings),
+            now: Duration::ZERO,
+            tokens: 0,
+        }
     }
 
     /// The same hub for another thread, which counts its own time and draws its own tokens.
     pub fn share(&self, number: u8) -> Self {
-        Self { hub: self.hub.clone(), now: self.now, tokens: number.wrapping_mul(40) }
+        Self {
+            hub: self.hub.clone(),
+            now: self.now,
+            tokens: number.wrapping_mul(40),
+        }
     }
 
     /// A client with a session of its own.
@@ -113,7 +121,8 @@ impl World {
     /// # Panics
     /// The hub does not let it in.
     pub fn client(&mut self, name: &str) -> Puppet {
-        self.try_client(Some(name), self.user(1_000)).expect("the hub lets the client in")
+        self.try_client(Some(name), self.user(1_000))
+            .expect("the hub lets the client in")
     }
 
     /// A client with a session of its own, if the hub lets it in.
@@ -144,7 +153,12 @@ impl World {
 
     /// Somebody as the kernel would describe them.
     pub fn user(&self, uid: u32) -> Identity {
-        Identity { user: User::Uid(uid), gid: Some(uid), pid: Some(1), executable: None }
+        Identity {
+            user: User::Uid(uid),
+            gid: Some(uid),
+            pid: Some(1),
+            executable: None,
+        }
     }
 
     /// Lets time pass, and sessions expire.
@@ -166,7 +180,13 @@ impl World {
 /// A hello of this protocol version.
 pub fn hello(name: Option<&str>, resume: Option<Resume>) -> Hello<'_> {
     let versions = (Version::CURRENT, Version::CURRENT);
-    Hello { versions, features: vec![], name, resume, ttl_ms: None }
+    Hello {
+        versions,
+        features: vec![],
+        name,
+        resume,
+        ttl_ms: None,
+    }
 }
 
 impl Puppet {
@@ -178,7 +198,9 @@ impl Puppet {
     ) -> Result<(), Close> {
         let token = world.token();
         let mut wakes = Wakes::default();
-        let attached = world.hub.attach(hello, identity, token, world.now, &mut wakes);
+        let attached = world
+            .hub
+            .attach(hello, identity, token, world.now, &mut wakes);
         wakes.fire();
         self.now = world.now;
         self.peer = Some(attached?);
@@ -214,7 +236,8 @@ impl Puppet {
     /// The hub does not let it in.
     pub fn comes_back(&mut self, world: &mut World) -> Resumed {
         let resume = self.resume();
-        self.tries_to_come_back(world, resume).expect("the hub lets the client back in");
+        self.tries_to_come_back(world, resume)
+            .expect("the hub lets the client back in");
         self.listens();
         self.resumed.expect("a resume was asked for")
     }
@@ -233,7 +256,8 @@ impl Puppet {
     /// # Panics
     /// The hub closes the connection.
     pub fn says(&mut self, frame: &ClientFrame<'_>) -> u64 {
-        self.tries(frame).expect("the hub goes on with the connection")
+        self.tries(frame)
+            .expect("the hub goes on with the connection")
     }
 
     /// Says a frame, which may end the connection. Gives the position of the message.
@@ -266,7 +290,9 @@ impl Puppet {
         let mut result = Ok(());
         loop {
             let before = buffer.len();
-            result = result.and(peer.receive(&mut buffer, self.now, &mut wakes).map(drop));
+            if let Err(close) = peer.receive(&mut buffer, self.now, &mut wakes) {
+                result = Err(close);
+            }
             wakes.fire();
             if result.is_err() || buffer.len() == before {
                 return result;
@@ -278,7 +304,11 @@ impl Puppet {
     pub fn hears(&mut self) -> Vec<Seen> {
         self.listens();
         let received = self.heard;
-        if self.peer.as_ref().is_some_and(|peer| peer.closing().is_none()) {
+        if self
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.closing().is_none())
+        {
             self.says(&ClientFrame::Ack { received });
         }
         std::mem::take(&mut self.seen)
@@ -296,7 +326,9 @@ impl Puppet {
             if batch.is_empty() {
                 break;
             }
-            batch.pieces().for_each(|piece| wire.extend_from_slice(piece));
+            batch
+                .pieces()
+                .for_each(|piece| wire.extend_from_slice(piece));
         }
         let mut rest = &wire[..];
         let mut run = None;
@@ -327,7 +359,10 @@ impl Puppet {
                 return;
             }
             BrokerFrame::Run(header) => {
-                assert!(run.is_none() && header.count > 0, "a run where one may begin");
+                assert!(
+                    run.is_none() && header.count > 0,
+                    "a run where one may begin"
+                );
                 *run = Some((
                     header.channel,
                     header.sender,
@@ -342,7 +377,10 @@ impl Puppet {
                 Seen::Gap(gap)
             }
             BrokerFrame::Ack { received } => {
-                assert!(received > self.acked && received <= self.said, "an ack goes forward");
+                assert!(
+                    received > self.acked && received <= self.said,
+                    "an ack goes forward"
+                );
                 self.acked = received;
                 return;
             }
@@ -379,7 +417,11 @@ impl Puppet {
     /// # Panics
     /// The hub refuses.
     pub fn joins_as(&mut self, name: &str, hidden: bool, state: &[u8]) -> ChannelId {
-        let request = self.says(&ClientFrame::Join { name, hidden, state });
+        let request = self.says(&ClientFrame::Join {
+            name,
+            hidden,
+            state,
+        });
         let seen = self.hears();
         let joined = seen.iter().find_map(|seen| match seen {
             Seen::Joined(of, channel, _) if *of == request => Some(*channel),
@@ -390,7 +432,11 @@ impl Puppet {
 
     /// Subscribes, with the retained values first.
     pub fn subscribes(&mut self, channel: ChannelId, filter: &str) -> u64 {
-        self.says(&ClientFrame::Subscribe { channel, filter, snapshot: true })
+        self.says(&ClientFrame::Subscribe {
+            channel,
+            filter,
+            snapshot: true,
+        })
     }
 
     /// Watches a channel's presence.
@@ -425,14 +471,22 @@ impl Puppet {
     pub fn broadcasts(&mut self, channel: ChannelId, payload: &str) -> u64 {
         let payload = payload.as_bytes();
         let content = ContentType::TEXT;
-        self.says(&ClientFrame::Message(Message::Broadcast { channel, content, payload }))
+        self.says(&ClientFrame::Message(Message::Broadcast {
+            channel,
+            content,
+            payload,
+        }))
     }
 
     /// Sends a direct message.
     pub fn sends_to(&mut self, to: Target<'_>, payload: &str) -> u64 {
         let payload = payload.as_bytes();
         let content = ContentType::TEXT;
-        self.says(&ClientFrame::Message(Message::Direct { to, content, payload }))
+        self.says(&ClientFrame::Message(Message::Direct {
+            to,
+            content,
+            payload,
+        }))
     }
 }
 
@@ -445,7 +499,12 @@ fn forwarded(
 ) -> Seen {
     let payload = message.payload().to_vec();
     match (message, channel) {
-        (Message::Publish { topic, channel: of, .. }, Some(channel)) => {
+        (
+            Message::Publish {
+                topic, channel: of, ..
+            },
+            Some(channel),
+        ) => {
             assert_eq!(of, channel, "a run has messages of its channel");
             let topic = Some(topic.to_owned());
             if retained {
@@ -466,24 +525,48 @@ fn forwarded(
 fn answered(frame: &BrokerFrame<'_>) -> Seen {
     match frame {
         BrokerFrame::Done { request } => Seen::Done(*request),
-        BrokerFrame::Joined { request, channel, offset } => {
-            Seen::Joined(*request, *channel, *offset)
-        }
-        BrokerFrame::Values { request, offset, count, .. } => {
-            Seen::Values(*request, *offset, *count)
-        }
-        BrokerFrame::Members { request, revision, more, members, .. } => Seen::Members(
+        BrokerFrame::Joined {
+            request,
+            channel,
+            offset,
+        } => Seen::Joined(*request, *channel, *offset),
+        BrokerFrame::Values {
+            request,
+            offset,
+            count,
+            ..
+        } => Seen::Values(*request, *offset, *count),
+        BrokerFrame::Members {
+            request,
+            revision,
+            more,
+            members,
+            ..
+        } => Seen::Members(
             *request,
             *revision,
             *more,
-            members.iter().map(|member| (member.name.to_owned(), member.status)).collect(),
+            members
+                .iter()
+                .map(|member| (member.name.to_owned(), member.status))
+                .collect(),
         ),
-        BrokerFrame::Presence { revision, change, member, .. } => {
-            Seen::Presence(*revision, *change, member.name.to_owned(), member.state.to_vec())
-        }
-        BrokerFrame::Refusal { request, code, detail } => {
-            Seen::Refusal(*request, *code, (*detail).to_owned())
-        }
+        BrokerFrame::Presence {
+            revision,
+            change,
+            member,
+            ..
+        } => Seen::Presence(
+            *revision,
+            *change,
+            member.name.to_owned(),
+            member.state.to_vec(),
+        ),
+        BrokerFrame::Refusal {
+            request,
+            code,
+            detail,
+        } => Seen::Refusal(*request, *code, (*detail).to_owned()),
         other => panic!("not an answer: {other:?}"),
     }
 }

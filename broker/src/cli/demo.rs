@@ -11,7 +11,7 @@ mod screen;
 mod story;
 mod summary;
 
-use std::{mem, process::ExitCode, time::Duration};
+use std::{future, mem, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use localhub::Broker;
@@ -54,6 +54,7 @@ pub(crate) async fn run(args: Args, json: bool) -> anyhow::Result<ExitCode> {
     let mut demo = Demo::start(Duration::from_secs(args.seconds), json).await?;
     let outcome = tokio::select! {
         () = interrupts.next() => Err(anyhow!("stopped before the end")),
+        () = hangup() => Err(anyhow!("the terminal has gone")),
         outcome = demo.perform() => outcome,
     };
     demo.end().await;
@@ -300,6 +301,21 @@ impl Demo {
         }
         Ok(())
     }
+}
+
+/// Resolves when the terminal is closed, which would otherwise leave the directory behind. On
+/// Windows that is one of the interrupts.
+async fn hangup() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        if let Ok(mut hangups) = signal(SignalKind::hangup()) {
+            hangups.recv().await;
+            return;
+        }
+    }
+    future::pending().await
 }
 
 /// How long anything in the demo may take that should take no time.

@@ -43,7 +43,10 @@ impl Hub {
             }
             _ => return Err(Refusal::BadRequest),
         };
-        Ok(Answer { payload, stop: method == admin::STOP })
+        Ok(Answer {
+            payload,
+            stop: method == admin::STOP,
+        })
     }
 
     /// The hub as a whole.
@@ -85,9 +88,18 @@ impl Hub {
             None => ClientId::HUB,
         };
         let registry = self.registry.lock();
-        let mut rest = registry.sessions.range((Bound::Excluded(after), Bound::Unbounded));
-        let clients = rest.by_ref().take(entries(page)).map(|(_, place)| place.view(now)).collect();
-        Ok(Clients { clients, more: rest.next().is_some() })
+        let mut rest = registry
+            .sessions
+            .range((Bound::Excluded(after), Bound::Unbounded));
+        let clients = rest
+            .by_ref()
+            .take(entries(page))
+            .map(|(_, place)| place.view(now))
+            .collect();
+        Ok(Clients {
+            clients,
+            more: rest.next().is_some(),
+        })
     }
 
     /// One client, by its name or its id in decimal.
@@ -98,22 +110,31 @@ impl Hub {
         let by_name = self.directory.names.get(name).map(|session| session.id);
         let id = by_name.or_else(|| name.parse().ok().map(ClientId));
         let registry = self.registry.lock();
-        let place = id.and_then(|id| registry.sessions.get(&id)).ok_or(Refusal::UnknownClient)?;
+        let place = id
+            .and_then(|id| registry.sessions.get(&id))
+            .ok_or(Refusal::UnknownClient)?;
         Ok(place.view(now))
     }
 
     fn channels(&self, page: &Page) -> Result<Channels, Refusal> {
         let after = match &page.after {
             Some(text) => Bound::Excluded(
-                text.parse::<ChannelName>().map_err(Refusal::BadChannelName)?,
+                text.parse::<ChannelName>()
+                    .map_err(Refusal::BadChannelName)?,
             ),
             None => Bound::Unbounded,
         };
         let registry = self.registry.lock();
         let mut rest = registry.channels.range((after, Bound::Unbounded));
-        let channels: Vec<ChannelSummary> =
-            rest.by_ref().take(entries(page)).map(|(_, channel)| channel.summary()).collect();
-        Ok(Channels { channels, more: rest.next().is_some() })
+        let channels: Vec<ChannelSummary> = rest
+            .by_ref()
+            .take(entries(page))
+            .map(|(_, channel)| channel.summary())
+            .collect();
+        Ok(Channels {
+            channels,
+            more: rest.next().is_some(),
+        })
     }
 
     /// One channel.
@@ -123,7 +144,11 @@ impl Hub {
     pub fn channel(&self, name: &str) -> Result<ChannelView, Refusal> {
         let channel = {
             let registry = self.registry.lock();
-            registry.channels.get(name).cloned().ok_or(Refusal::UnknownChannel)?
+            registry
+                .channels
+                .get(name)
+                .cloned()
+                .ok_or(Refusal::UnknownChannel)?
         };
         Ok(channel.view())
     }
@@ -135,7 +160,11 @@ impl Place {
         let identity = session.identity.lock().clone();
         let holds = session.outbox.holds();
         let totals = &session.totals;
-        let status = if self.parked.is_some() { Status::Away } else { Status::Online };
+        let status = if self.parked.is_some() {
+            Status::Away
+        } else {
+            Status::Online
+        };
         ClientView {
             id: session.id,
             name: session.name.to_string(),
@@ -144,8 +173,14 @@ impl Place {
             executable: identity.executable,
             user: identity.user.to_string(),
             age_ms: millis(now.saturating_sub(self.since)),
-            away_ms: self.parked.map(|parked| millis(now.saturating_sub(parked.since))),
-            channels: self.joined.values().map(|channel| channel.name.to_string()).collect(),
+            away_ms: self
+                .parked
+                .map(|parked| millis(now.saturating_sub(parked.since))),
+            channels: self
+                .joined
+                .values()
+                .map(|channel| channel.name.to_string())
+                .collect(),
             subscriptions: session.subscriptions.load(Ordering::Relaxed),
             messages_in: totals.messages.load(Ordering::Relaxed),
             bytes_in: totals.bytes.load(Ordering::Relaxed),
@@ -165,7 +200,8 @@ fn read<T: serde::de::DeserializeOwned>(arguments: &[u8]) -> Result<T, Refusal> 
 }
 
 fn entries(page: &Page) -> usize {
-    page.limit.map_or(PAGE_MAX, |limit| (limit as usize).clamp(1, PAGE_MAX))
+    page.limit
+        .map_or(PAGE_MAX, |limit| (limit as usize).clamp(1, PAGE_MAX))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -12,7 +12,10 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+        Self {
+            limit,
+            used: AtomicU64::new(0),
+        }
     }
 
     /// Takes `bytes`, whether or not they fit: the caller asked [`Budget::fits`], or must go on.

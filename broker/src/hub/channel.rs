@@ -117,7 +117,13 @@ impl Channel {
         limits: ChannelLimits,
         budget: Arc<Budget>,
     ) -> Self {
-        Self { id, name, limits, budget, state: Mutex::default() }
+        Self {
+            id,
+            name,
+            limits,
+            budget,
+            state: Mutex::default(),
+        }
     }
 
     /// Adds a member and tells those who watch; a member that joins again sets its state anew.
@@ -143,14 +149,17 @@ impl Channel {
                 (changed && !hidden).then_some(Change::Updated)
             }
             None => {
-                state.members.insert(session.id, Member {
-                    session: session.clone(),
-                    status: Status::Online,
-                    hidden,
-                    watching: false,
-                    state: presence,
-                    filters: Vec::new(),
-                });
+                state.members.insert(
+                    session.id,
+                    Member {
+                        session: session.clone(),
+                        status: Status::Online,
+                        hidden,
+                        watching: false,
+                        state: presence,
+                        filters: Vec::new(),
+                    },
+                );
                 (!hidden).then_some(Change::Joined)
             }
         };
@@ -158,7 +167,14 @@ impl Channel {
             self.tell(&mut state, session.id, change, wakes);
         }
         let offset = state.offset;
-        session.outbox.answer(&BrokerFrame::Joined { request, channel: self.id, offset }, wakes);
+        session.outbox.answer(
+            &BrokerFrame::Joined {
+                request,
+                channel: self.id,
+                offset,
+            },
+            wakes,
+        );
     }
 
     /// Removes a member with its subscriptions, and tells those who watch.
@@ -265,7 +281,11 @@ impl Channel {
                 members: page.to_vec(),
             }
             .encode(&mut bytes);
-            entries.push(Entry { origin: Origin::Answer, frames: bytes.into(), count: 1 });
+            entries.push(Entry {
+                origin: Origin::Answer,
+                frames: bytes.into(),
+                count: 1,
+            });
         }
         entries
     }
@@ -287,7 +307,10 @@ impl Channel {
         let session = member.session.clone();
         let new = !member.filters.contains(&filter);
         if new && session.subscriptions.load(Ordering::Relaxed) >= limit {
-            return Err(Refusal::LimitReached { what: "too many subscriptions", limit });
+            return Err(Refusal::LimitReached {
+                what: "too many subscriptions",
+                limit,
+            });
         }
         let values = self.values(state, &session.outbox, request, snapshot.then_some(&filter))?;
         if new {
@@ -363,7 +386,14 @@ impl Channel {
             count: entries.len() as u64,
         }
         .encode(&mut head);
-        entries.insert(0, Entry { origin: Origin::Answer, frames: head.into(), count: 1 });
+        entries.insert(
+            0,
+            Entry {
+                origin: Origin::Answer,
+                frames: head.into(),
+                count: 1,
+            },
+        );
         Ok(entries)
     }
 
@@ -379,7 +409,9 @@ impl Channel {
         if !state.members.contains_key(&sender.client) {
             return Err(Refusal::NotAMember);
         }
-        let known = run.topic.is_some_and(|topic| state.routes.contains_key(topic));
+        let known = run
+            .topic
+            .is_some_and(|topic| state.routes.contains_key(topic));
         if let Some(topic) = run.topic
             && !known
         {
@@ -480,7 +512,12 @@ impl Channel {
         }
         .encode(&mut frame);
         let entry = Entry {
-            origin: Origin::Channel { channel: self.id, sender: None, first: 0, retained: false },
+            origin: Origin::Channel {
+                channel: self.id,
+                sender: None,
+                first: 0,
+                retained: false,
+            },
             frames: frame.into(),
             count: 1,
         };
@@ -554,19 +591,33 @@ impl Channel {
     pub(super) fn check(&self) {
         let state = self.state.lock();
         let members = state.members.values();
-        assert_eq!(state.watchers, members.clone().filter(|member| member.watching).count());
-        assert_eq!(state.filters.len(), members.map(|member| member.filters.len()).sum::<usize>());
+        assert_eq!(
+            state.watchers,
+            members.clone().filter(|member| member.watching).count()
+        );
+        assert_eq!(
+            state.filters.len(),
+            members.map(|member| member.filters.len()).sum::<usize>()
+        );
         assert_eq!(
             state.retained_bytes,
             state.retained.values().map(Retained::charge).sum::<u64>(),
             "retained bytes"
         );
-        assert!(state.retained.values().all(|retained| retained.offset <= state.offset));
+        assert!(
+            state
+                .retained
+                .values()
+                .all(|retained| retained.offset <= state.offset)
+        );
         for (topic, route) in &state.routes {
             let now = state.route(topic);
             assert!(
                 route.len() == now.len()
-                    && route.iter().zip(&now).all(|(kept, now)| Arc::ptr_eq(kept, now)),
+                    && route
+                        .iter()
+                        .zip(&now)
+                        .all(|(kept, now)| Arc::ptr_eq(kept, now)),
                 "the route of {topic} is not what the filters say"
             );
         }

@@ -221,17 +221,24 @@ impl Hub {
             let (low, high) = hello.versions;
             Close::new(
                 Code::VERSION_MISMATCH,
-                format!("the broker speaks {}, the client {low} to {high}", Version::CURRENT),
+                format!(
+                    "the broker speaks {}, the client {low} to {high}",
+                    Version::CURRENT
+                ),
             )
         })?;
         let name = match hello.name {
-            Some(name) => Some(name.parse::<ClientName>().map_err(|error| {
-                Close::new(Code::BAD_CLIENT_NAME, error.to_string())
-            })?),
+            Some(name) => Some(
+                name.parse::<ClientName>()
+                    .map_err(|error| Close::new(Code::BAD_CLIENT_NAME, error.to_string()))?,
+            ),
             None => None,
         };
         if name == Some(ClientName::hub()) {
-            return Err(Close::new(Code::BAD_CLIENT_NAME, "that name is the broker's own"));
+            return Err(Close::new(
+                Code::BAD_CLIENT_NAME,
+                "that name is the broker's own",
+            ));
         }
         let ttl = match hello.ttl_ms {
             Some(ttl) => Duration::from_millis(ttl.into()).min(self.settings.ttl_max),
@@ -241,7 +248,11 @@ impl Hub {
         let (resumed, peer) = match self.resume(hello, &identity, &token, ttl, wakes)? {
             Some((peer, resumed)) => (Some(resumed), peer),
             None => {
-                let gone = Resumed { recovered: false, replayed: 0, lost: None };
+                let gone = Resumed {
+                    recovered: false,
+                    replayed: 0,
+                    lost: None,
+                };
                 let peer = self.admit(name, identity, &token, ttl, now, wakes)?;
                 (asked_to_resume.then_some(gone), peer)
             }
@@ -315,7 +326,11 @@ impl Hub {
         for channel in channels.values() {
             channel.set_status(session.id, Status::Online, wakes);
         }
-        let resumed = Resumed { recovered: lost == 0, replayed, lost: Some(lost) };
+        let resumed = Resumed {
+            recovered: lost == 0,
+            replayed,
+            lost: Some(lost),
+        };
         let peer = Peer::new(self.clone(), session, generation, received, channels);
         Ok(Some((peer, resumed)))
     }
@@ -334,16 +349,17 @@ impl Hub {
         if registry.stopping {
             return Err(Code::SHUTTING_DOWN.into());
         }
-        let holder = name.as_ref().and_then(|name| {
-            self.directory.names.get(name).map(|holder| holder.id)
-        });
+        let holder = name
+            .as_ref()
+            .and_then(|name| self.directory.names.get(name).map(|holder| holder.id));
         if let Some(holder) = holder {
             // A client that lost its connection, and its memory with it, comes back under its
             // name: the newcomer takes the place of what nobody can resume any more.
             match registry.sessions.get(&holder) {
                 Some(place) if place.parked.is_none() => {
                     let pid = place.session.identity.lock().pid;
-                    let detail = pid.map_or_else(String::new, |pid| format!("held by process {pid}"));
+                    let detail =
+                        pid.map_or_else(String::new, |pid| format!("held by process {pid}"));
                     return Err(Close::new(Code::NAME_TAKEN, detail));
                 }
                 _ => self.remove(&mut registry, holder, Code::NAME_TAKEN, wakes),
@@ -358,21 +374,39 @@ impl Hub {
         registry.clients_so_far += 1;
         let id = ClientId(registry.clients_so_far);
         let name = name.unwrap_or_else(|| self.free_name(id));
-        let Limits { outbox_bytes: bytes, outbox_messages: messages, .. } = self.settings.limits;
-        let outbox = Arc::new(Outbox::new(OutboxLimits { bytes, messages }, self.budget.clone()));
+        let Limits {
+            outbox_bytes: bytes,
+            outbox_messages: messages,
+            ..
+        } = self.settings.limits;
+        let outbox = Arc::new(Outbox::new(
+            OutboxLimits { bytes, messages },
+            self.budget.clone(),
+        ));
         let session = Arc::new(Session::new(id, name, identity, outbox));
         self.directory.ids.insert(id, session.clone());
-        self.directory.names.insert(session.name.clone(), session.clone());
-        registry.sessions.insert(id, Place {
-            session: session.clone(),
-            joined: BTreeMap::new(),
-            token: hash(token),
-            spent: None,
-            ttl,
-            since: now,
-            parked: None,
-        });
-        Ok(Peer::new(self.clone(), session, FIRST_GENERATION, 0, BTreeMap::new()))
+        self.directory
+            .names
+            .insert(session.name.clone(), session.clone());
+        registry.sessions.insert(
+            id,
+            Place {
+                session: session.clone(),
+                joined: BTreeMap::new(),
+                token: hash(token),
+                spent: None,
+                ttl,
+                since: now,
+                parked: None,
+            },
+        );
+        Ok(Peer::new(
+            self.clone(),
+            session,
+            FIRST_GENERATION,
+            0,
+            BTreeMap::new(),
+        ))
     }
 
     /// The client has spoken on a connection that resumed its session, so it has the newer token.
@@ -390,7 +424,9 @@ impl Hub {
         let mut text = format!("client-{id}");
         loop {
             debug_assert!(text.len() <= CLIENT_NAME_BYTES_MAX);
-            let name: ClientName = text.parse().expect("letters, digits and hyphens are a name");
+            let name: ClientName = text
+                .parse()
+                .expect("letters, digits and hyphens are a name");
             if !self.directory.names.contains_key(&name) {
                 return name;
             }
@@ -470,8 +506,12 @@ impl Hub {
         let outbox = &place.session.outbox;
         outbox.close(code, wakes);
         let totals = outbox.holds().totals;
-        self.counters.messages_out.fetch_add(totals.messages, Ordering::Relaxed);
-        self.counters.messages_lost.fetch_add(totals.lost, Ordering::Relaxed);
+        self.counters
+            .messages_out
+            .fetch_add(totals.messages, Ordering::Relaxed);
+        self.counters
+            .messages_lost
+            .fetch_add(totals.lost, Ordering::Relaxed);
         outbox.clear();
     }
 
@@ -506,12 +546,18 @@ impl Hub {
         let known = registry.channels.get(&name);
         if known.is_none() && registry.channels.len() as u64 >= self.settings.channels {
             let limit = self.settings.channels;
-            return Err(Refusal::LimitReached { what: "too many channels", limit });
+            return Err(Refusal::LimitReached {
+                what: "too many channels",
+                limit,
+            });
         }
         let limit = self.settings.limits.channels;
         let member = known.is_some_and(|channel| place.joined.contains_key(&channel.id));
         if !member && place.joined.len() as u64 >= limit {
-            return Err(Refusal::LimitReached { what: "too many channels for one client", limit });
+            return Err(Refusal::LimitReached {
+                what: "too many channels for one client",
+                limit,
+            });
         }
         let channel = registry.channels.entry(name).or_insert_with_key(|name| {
             registry.channels_so_far += 1;
@@ -555,10 +601,16 @@ impl Hub {
         for (client, place) in &registry.sessions {
             place.session.outbox.check();
             held += place.session.outbox.holds().bytes;
-            assert!(self.directory.ids.contains_key(client), "{client} is not in the directory");
+            assert!(
+                self.directory.ids.contains_key(client),
+                "{client} is not in the directory"
+            );
             assert!(self.directory.names.contains_key(&place.session.name));
             for channel in place.joined.values() {
-                assert!(channel.clients().contains(client), "{client} is not a member");
+                assert!(
+                    channel.clients().contains(client),
+                    "{client} is not a member"
+                );
                 assert!(registry.channels.contains_key(&channel.name));
             }
             let parked = registry.parked.iter().any(|(_, parked)| parked == client);
@@ -573,7 +625,10 @@ impl Hub {
             assert!(!channel.is_idle(), "{name} is empty and still here");
             for client in channel.clients() {
                 let place = &registry.sessions[&client];
-                assert!(place.joined.contains_key(&channel.id), "{client} never joined {name}");
+                assert!(
+                    place.joined.contains_key(&channel.id),
+                    "{client} never joined {name}"
+                );
             }
         }
         assert_eq!(held, self.budget.used(), "the budget is what is held");

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use localhub_protocol::{
@@ -104,11 +104,19 @@ pub(super) enum Origin {
     /// The broker itself answers this client: never dropped.
     Answer,
     /// A client sent them to a channel, or the broker tells of a channel's presence.
-    Channel { channel: ChannelId, sender: Option<Sender>, first: u64, retained: bool },
+    Channel {
+        channel: ChannelId,
+        sender: Option<Sender>,
+        first: u64,
+        retained: bool,
+    },
     /// A client sent them to this one.
     Direct { sender: Sender, first: u64 },
     /// They were lost; there are no frames.
-    Lost { channel: Option<ChannelId>, cause: Code },
+    Lost {
+        channel: Option<ChannelId>,
+        cause: Code,
+    },
 }
 
 /// Who sent a message, as receivers are told.
@@ -131,12 +139,22 @@ impl Entry {
 
     /// How many messages are there, and not only counted.
     fn present(&self) -> u64 {
-        if matches!(self.origin, Origin::Lost { .. }) { 0 } else { self.count }
+        if matches!(self.origin, Origin::Lost { .. }) {
+            0
+        } else {
+            self.count
+        }
     }
 
     /// Whether the entry may be dropped, with a gap in its place.
     fn droppable(&self) -> bool {
-        matches!(self.origin, Origin::Channel { retained: false, .. })
+        matches!(
+            self.origin,
+            Origin::Channel {
+                retained: false,
+                ..
+            }
+        )
     }
 
     /// Forgets the first `count` messages, which the client already has.
@@ -162,7 +180,12 @@ impl Entry {
     fn write(&self, batch: &mut Batch) {
         match &self.origin {
             Origin::Answer | Origin::Channel { sender: None, .. } => {}
-            Origin::Channel { channel, sender: Some(sender), first, retained } => {
+            Origin::Channel {
+                channel,
+                sender: Some(sender),
+                first,
+                retained,
+            } => {
                 batch.frame(&BrokerFrame::Run(Run {
                     channel: Some(*channel),
                     sender: sender.client,
@@ -192,8 +215,15 @@ impl Entry {
 
 impl Outbox {
     pub(super) fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
-        let state = State { generation: FIRST_GENERATION, ..State::default() };
-        Self { limits, budget, state: Mutex::new(state) }
+        let state = State {
+            generation: FIRST_GENERATION,
+            ..State::default()
+        };
+        Self {
+            limits,
+            budget,
+            state: Mutex::new(state),
+        }
     }
 
     /// Queues messages of a channel. Always done: if they do not fit, older ones make room, and if
@@ -246,7 +276,11 @@ impl Outbox {
     pub(super) fn answer(&self, frame: &BrokerFrame<'_>, wakes: &mut Wakes) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        let entry = Entry { origin: Origin::Answer, frames: bytes.into(), count: 1 };
+        let entry = Entry {
+            origin: Origin::Answer,
+            frames: bytes.into(),
+            count: 1,
+        };
         self.answer_entries([entry], wakes);
     }
 
@@ -348,11 +382,18 @@ impl Outbox {
             before = state.acked;
             state.kept = before;
             state.totals.lost += lost;
-            self.insert(state, 0, Entry {
-                origin: Origin::Lost { channel: None, cause: Code::SLOW_CONSUMER },
-                frames: Bytes::new(),
-                count: lost,
-            });
+            self.insert(
+                state,
+                0,
+                Entry {
+                    origin: Origin::Lost {
+                        channel: None,
+                        cause: Code::SLOW_CONSUMER,
+                    },
+                    frames: Bytes::new(),
+                    count: lost,
+                },
+            );
         } else if before < state.acked
             && let Some(mut first) = state.waiting.pop_front()
         {
@@ -393,20 +434,20 @@ impl Outbox {
     }
 
     /// Ready when there is something to write, or a reason to end.
-    pub(super) fn poll_ready(&self, generation: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_ready(&self, generation: u64, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
         if state.generation == generation && state.waiting.is_empty() && state.closing.is_none() {
-            state.writer = Some(cx.waker().clone());
+            state.writer = Some(waker.clone());
             return Poll::Pending;
         }
         Poll::Ready(())
     }
 
     /// Wakes the connection at the next push or close, whatever waits already.
-    pub(super) fn watch(&self, generation: u64, cx: &mut Context<'_>) {
+    pub(super) fn watch(&self, generation: u64, waker: &Waker) {
         let mut state = self.state.lock();
         if state.generation == generation {
-            state.writer = Some(cx.waker().clone());
+            state.writer = Some(waker.clone());
         }
     }
 
@@ -416,13 +457,13 @@ impl Outbox {
     }
 
     /// Ready when publishers need not wait for this outbox any more.
-    pub(super) fn poll_relief(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_relief(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
         if state.overstayed || state.waiting_bytes <= self.limits.bytes / STALL_SHARE {
             return Poll::Ready(());
         }
-        if !state.stalled.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.stalled.push(cx.waker().clone());
+        if !state.stalled.iter().any(|known| known.will_wake(waker)) {
+            state.stalled.push(waker.clone());
         }
         Poll::Pending
     }
@@ -542,11 +583,18 @@ impl Outbox {
                 _ => break,
             }
         }
-        self.insert(state, at, Entry {
-            origin: Origin::Lost { channel, cause: Code::SLOW_CONSUMER },
-            frames: Bytes::new(),
-            count: lost,
-        });
+        self.insert(
+            state,
+            at,
+            Entry {
+                origin: Origin::Lost {
+                    channel,
+                    cause: Code::SLOW_CONSUMER,
+                },
+                frames: Bytes::new(),
+                count: lost,
+            },
+        );
     }
 
     /// Forgets the entries of `sent` that are confirmed as a whole.
@@ -573,13 +621,30 @@ impl Outbox {
         let state = self.state.lock();
         let count = |queue: &VecDeque<Entry>| queue.iter().map(|entry| entry.count).sum::<u64>();
         let charge = |queue: &VecDeque<Entry>| queue.iter().map(Entry::charge).sum::<u64>();
-        assert_eq!(state.kept + count(&state.sent), state.passed, "sent messages");
-        assert_eq!(state.passed + count(&state.waiting), state.queued, "waiting messages");
+        assert_eq!(
+            state.kept + count(&state.sent),
+            state.passed,
+            "sent messages"
+        );
+        assert_eq!(
+            state.passed + count(&state.waiting),
+            state.queued,
+            "waiting messages"
+        );
         assert!(state.acked <= state.passed, "confirmed, but not sent");
-        let present = state.sent.iter().chain(&state.waiting).map(Entry::present).sum::<u64>();
+        let present = state
+            .sent
+            .iter()
+            .chain(&state.waiting)
+            .map(Entry::present)
+            .sum::<u64>();
         assert_eq!(state.messages, present, "messages");
         assert_eq!(state.waiting_bytes, charge(&state.waiting), "waiting bytes");
-        assert_eq!(state.bytes, state.waiting_bytes + charge(&state.sent), "bytes");
+        assert_eq!(
+            state.bytes,
+            state.waiting_bytes + charge(&state.sent),
+            "bytes"
+        );
         for entry in state.sent.iter().chain(&state.waiting) {
             assert!(entry.count > 0, "an entry without messages");
             let mut rest = &entry.frames[..];
@@ -590,7 +655,11 @@ impl Outbox {
                 rest = after;
             }
             let lost = matches!(entry.origin, Origin::Lost { .. });
-            assert_eq!(frames, if lost { 0 } else { entry.count }, "frames of an entry");
+            assert_eq!(
+                frames,
+                if lost { 0 } else { entry.count },
+                "frames of an entry"
+            );
         }
     }
 }

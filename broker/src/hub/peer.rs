@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use localhub_protocol::limits::{HEADER_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message, RawFrame,
-    Retain, Target, TopicFilter,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message,
+    RawFrame, Retain, Target, TopicFilter,
 };
 
 use super::channel::{Channel, Run};
@@ -79,7 +79,10 @@ impl Peer {
         received: u64,
         joined: BTreeMap<ChannelId, Arc<Channel>>,
     ) -> Self {
-        let sender = Sender { client: session.id, name: session.name.clone() };
+        let sender = Sender {
+            client: session.id,
+            name: session.name.clone(),
+        };
         Self {
             hub,
             session,
@@ -140,9 +143,15 @@ impl Peer {
             }
         };
         let (messages, bytes) = (*received - before, (chunk.len() - rest.len()) as u64);
-        session.totals.messages.fetch_add(messages, Ordering::Relaxed);
+        session
+            .totals
+            .messages
+            .fetch_add(messages, Ordering::Relaxed);
         session.totals.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.hub.counters.messages_in.fetch_add(messages, Ordering::Relaxed);
+        self.hub
+            .counters
+            .messages_in
+            .fetch_add(messages, Ordering::Relaxed);
         self.received = *received;
         result.map(|()| turn)
     }
@@ -162,7 +171,10 @@ impl Peer {
         // The table of contents of the broker: one line for each kind of frame.
         let (request, outcome) = match ClientFrame::decode(frame.body())? {
             ClientFrame::Ack { received } => return self.confirm(received).map(|()| bytes),
-            ClientFrame::Ping { nonce, received: theirs } => {
+            ClientFrame::Ping {
+                nonce,
+                received: theirs,
+            } => {
                 self.confirm(theirs)?;
                 return self.ping(nonce, *received).map(|()| bytes);
             }
@@ -177,7 +189,11 @@ impl Peer {
             ClientFrame::Message(message) => {
                 return Ok(self.forward(message, bytes, rest, received, now, turn, wakes));
             }
-            ClientFrame::Join { name, hidden, state } => {
+            ClientFrame::Join {
+                name,
+                hidden,
+                state,
+            } => {
                 *received += 1;
                 (*received, self.join(*received, name, hidden, state, wakes))
             }
@@ -187,7 +203,10 @@ impl Peer {
             }
             ClientFrame::PresenceSet { channel, state } => {
                 *received += 1;
-                (*received, self.presence_set(*received, channel, state, wakes))
+                (
+                    *received,
+                    self.presence_set(*received, channel, state, wakes),
+                )
             }
             ClientFrame::PresenceWatch { channel, on } => {
                 *received += 1;
@@ -196,13 +215,23 @@ impl Peer {
                     .and_then(|channel| channel.watch(self.session.id, *received, on, wakes));
                 (*received, outcome)
             }
-            ClientFrame::Subscribe { channel, filter, snapshot } => {
+            ClientFrame::Subscribe {
+                channel,
+                filter,
+                snapshot,
+            } => {
                 *received += 1;
-                (*received, self.subscribe(*received, channel, filter, snapshot, wakes))
+                (
+                    *received,
+                    self.subscribe(*received, channel, filter, snapshot, wakes),
+                )
             }
             ClientFrame::Unsubscribe { channel, filter } => {
                 *received += 1;
-                (*received, self.unsubscribe(*received, channel, filter, wakes))
+                (
+                    *received,
+                    self.unsubscribe(*received, channel, filter, wakes),
+                )
             }
             ClientFrame::Snapshot { channel, filter } => {
                 *received += 1;
@@ -216,9 +245,12 @@ impl Peer {
     }
 
     /// Passes on a message and those behind it that go the same way; says how many bytes they are.
-    #[expect(clippy::too_many_arguments, reason = "the one place where a run is put together")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place where a run is put together"
+    )]
     fn forward(
-        &mut self,
+        &self,
         message: Message<'_>,
         bytes: usize,
         rest: &Bytes,
@@ -230,13 +262,26 @@ impl Peer {
         let max = self.hub.settings.limits.payload_bytes as usize;
         let first = *received + 1;
         let payload = message.payload().len();
-        let (end, count) = if payload <= max { run(rest, &message, bytes, max) } else { (bytes, 1) };
+        let (end, count) = if payload <= max {
+            run(rest, &message, bytes, max)
+        } else {
+            (bytes, 1)
+        };
         *received += count;
         let outcome = if payload > max {
-            Err(Refusal::PayloadTooLarge { bytes: payload as u64, max: max as u64 })
+            Err(Refusal::PayloadTooLarge {
+                bytes: payload as u64,
+                max: max as u64,
+            })
         } else {
             match message {
-                Message::Publish { channel, retain, content, topic, .. } => {
+                Message::Publish {
+                    channel,
+                    retain,
+                    content,
+                    topic,
+                    ..
+                } => {
                     let run = Run {
                         topic: Some(topic),
                         retain,
@@ -248,7 +293,9 @@ impl Peer {
                     self.channel(channel)
                         .and_then(|channel| channel.publish(&self.sender, run, wakes))
                 }
-                Message::Broadcast { channel, content, .. } => {
+                Message::Broadcast {
+                    channel, content, ..
+                } => {
                     let run = Run {
                         topic: None,
                         retain: Retain::No,
@@ -261,16 +308,21 @@ impl Peer {
                         .and_then(|channel| channel.publish(&self.sender, run, wakes))
                 }
                 Message::Direct { to, .. } => self.direct(to, keep(rest, end), first, count, wakes),
-                Message::Request { to: Target::Id(ClientId::HUB), method, payload, .. } => {
+                Message::Request {
+                    to: Target::Id(ClientId::HUB),
+                    method,
+                    payload,
+                    ..
+                } => {
                     self.administer(first, method, payload, now, turn, wakes);
                     Ok(())
                 }
-                Message::Request { .. } => {
-                    Err(Refusal::NotSupported { what: "a request to another client" })
-                }
-                Message::Reply { .. } => {
-                    Err(Refusal::NotSupported { what: "a reply to another client" })
-                }
+                Message::Request { .. } => Err(Refusal::NotSupported {
+                    what: "a request to another client",
+                }),
+                Message::Reply { .. } => Err(Refusal::NotSupported {
+                    what: "a reply to another client",
+                }),
             }
         };
         if let Err(refusal) = outcome {
@@ -293,8 +345,18 @@ impl Peer {
             Target::Name(name) => directory.names.get(name).map(|found| Arc::clone(&found)),
         };
         let receiver = receiver.ok_or(Refusal::UnknownClient)?;
-        let origin = Origin::Direct { sender: self.sender.clone(), first };
-        if receiver.outbox.offer(&Entry { origin, frames, count }, wakes) {
+        let origin = Origin::Direct {
+            sender: self.sender.clone(),
+            first,
+        };
+        if receiver.outbox.offer(
+            &Entry {
+                origin,
+                frames,
+                count,
+            },
+            wakes,
+        ) {
             Ok(())
         } else {
             Err(Refusal::OutboxFull)
@@ -316,9 +378,11 @@ impl Peer {
                 turn.stop |= answer.stop;
                 (None, ContentType::CBOR, answer.payload)
             }
-            Err(refusal) => {
-                (Some(refusal.code()), ContentType::TEXT, refusal.to_string().into_bytes())
-            }
+            Err(refusal) => (
+                Some(refusal.code()),
+                ContentType::TEXT,
+                refusal.to_string().into_bytes(),
+            ),
         };
         let mut frame = Vec::new();
         BrokerFrame::Message(Message::Reply {
@@ -329,9 +393,19 @@ impl Peer {
             payload: &payload,
         })
         .encode(&mut frame);
-        let sender = Sender { client: ClientId::HUB, name: ClientName::hub() };
-        let origin = Origin::Direct { sender, first: request };
-        let entry = Entry { origin, frames: frame.into(), count: 1 };
+        let sender = Sender {
+            client: ClientId::HUB,
+            name: ClientName::hub(),
+        };
+        let origin = Origin::Direct {
+            sender,
+            first: request,
+        };
+        let entry = Entry {
+            origin,
+            frames: frame.into(),
+            count: 1,
+        };
         self.session.outbox.answer_entries([entry], wakes);
     }
 
@@ -358,8 +432,11 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let channel = self.joined.remove(&channel).ok_or(Refusal::NotAMember)?;
-        self.hub.leave(&self.session, self.generation, &channel, wakes)?;
-        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        self.hub
+            .leave(&self.session, self.generation, &channel, wakes)?;
+        self.session
+            .outbox
+            .answer(&BrokerFrame::Done { request }, wakes);
         Ok(())
     }
 
@@ -371,8 +448,11 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         check_state(state)?;
-        self.channel(channel)?.set_presence(self.session.id, state, wakes)?;
-        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        self.channel(channel)?
+            .set_presence(self.session.id, state, wakes)?;
+        self.session
+            .outbox
+            .answer(&BrokerFrame::Done { request }, wakes);
         Ok(())
     }
 
@@ -397,8 +477,11 @@ impl Peer {
         filter: &str,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
-        self.channel(channel)?.unsubscribe(self.session.id, filter)?;
-        self.session.outbox.answer(&BrokerFrame::Done { request }, wakes);
+        self.channel(channel)?
+            .unsubscribe(self.session.id, filter)?;
+        self.session
+            .outbox
+            .answer(&BrokerFrame::Done { request }, wakes);
         Ok(())
     }
 
@@ -410,7 +493,8 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let filter = filter.parse().map_err(Refusal::BadFilter)?;
-        self.channel(channel)?.snapshot(self.session.id, request, &filter, wakes)
+        self.channel(channel)?
+            .snapshot(self.session.id, request, &filter, wakes)
     }
 
     fn channel(&self, channel: ChannelId) -> Result<&Arc<Channel>, Refusal> {
@@ -422,17 +506,32 @@ impl Peer {
         let detail = refusal.to_string();
         for request in first..first + count {
             let code = refusal.code();
-            self.session.outbox.answer(&BrokerFrame::Refusal { request, code, detail: &detail }, wakes);
+            self.session.outbox.answer(
+                &BrokerFrame::Refusal {
+                    request,
+                    code,
+                    detail: &detail,
+                },
+                wakes,
+            );
         }
     }
 
     fn confirm(&self, received: u64) -> Result<(), Close> {
-        if self.session.outbox.ack(received) { Ok(()) } else { Err(Code::BAD_POSITION.into()) }
+        if self.session.outbox.ack(received) {
+            Ok(())
+        } else {
+            Err(Code::BAD_POSITION.into())
+        }
     }
 
     fn ping(&mut self, nonce: u64, received: u64) -> Result<(), Close> {
         let after = self.session.outbox.queued();
-        self.pongs.push(Pong { nonce, after, received });
+        self.pongs.push(Pong {
+            nonce,
+            after,
+            received,
+        });
         Ok(())
     }
 
@@ -441,7 +540,12 @@ impl Peer {
         if self.session.generation() == self.generation {
             return Ok(());
         }
-        Err(self.session.outbox.closing().unwrap_or(Code::SUPERSEDED).into())
+        Err(self
+            .session
+            .outbox
+            .closing()
+            .unwrap_or(Code::SUPERSEDED)
+            .into())
     }
 
     /// Whether the client had better read before it is read from again.
@@ -456,16 +560,29 @@ impl Peer {
             return;
         }
         let all = self.session.outbox.take(self.generation, batch, max);
-        let passed = if self.pongs.is_empty() { 0 } else { self.session.outbox.passed() };
-        let due = self.pongs.iter().take_while(|pong| pong.after <= passed).count();
-        for Pong { nonce, received, .. } in self.pongs.drain(..due) {
+        let passed = if self.pongs.is_empty() {
+            0
+        } else {
+            self.session.outbox.passed()
+        };
+        let due = self
+            .pongs
+            .iter()
+            .take_while(|pong| pong.after <= passed)
+            .count();
+        for Pong {
+            nonce, received, ..
+        } in self.pongs.drain(..due)
+        {
             batch.frame(&BrokerFrame::Pong { nonce, received });
             self.confirmed = self.confirmed.max(received);
         }
         let behind = self.received - self.confirmed;
         if all && behind > 0 && (behind >= CONFIRM_EVERY || !batch.is_empty()) {
             self.confirmed = self.received;
-            batch.frame(&BrokerFrame::Ack { received: self.received });
+            batch.frame(&BrokerFrame::Ack {
+                received: self.received,
+            });
         }
     }
 
@@ -483,7 +600,10 @@ impl Peer {
 
     /// Tells the client why its connection ends.
     pub fn say_goodbye(&mut self, close: &Close) {
-        self.control(&BrokerFrame::Close { code: close.code, detail: &close.detail });
+        self.control(&BrokerFrame::Close {
+            code: close.code,
+            detail: &close.detail,
+        });
     }
 
     /// Ready when there is something to write, or [`Peer::closing`] says why to end.
@@ -491,13 +611,17 @@ impl Peer {
         if !self.control.is_empty() || self.still_valid().is_err() {
             return Poll::Ready(());
         }
-        self.session.outbox.poll_ready(self.generation, cx)
+        self.session.outbox.poll_ready(self.generation, cx.waker())
     }
 
     /// Ready when the session is over or has a newer connection.
     pub fn poll_fenced(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.session.outbox.watch(self.generation, cx);
-        if self.still_valid().is_err() { Poll::Ready(()) } else { Poll::Pending }
+        self.session.outbox.watch(self.generation, cx.waker());
+        if self.still_valid().is_err() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Why the connection must end, if the hub says so.
@@ -522,8 +646,7 @@ impl Peer {
 
     /// The session and the connection's generation, for the hub to part them.
     pub(super) fn into_session(mut self) -> Option<(Arc<Session>, u64)> {
-        (!std::mem::replace(&mut self.ended, true))
-            .then(|| (self.session.clone(), self.generation))
+        (!std::mem::replace(&mut self.ended, true)).then(|| (self.session.clone(), self.generation))
     }
 }
 
@@ -584,9 +707,12 @@ enum Way<'a> {
 impl<'a> Way<'a> {
     fn of(message: &Message<'a>) -> Option<Self> {
         match *message {
-            Message::Publish { channel, retain: Retain::No, topic, .. } => {
-                Some(Self::Topic(channel, topic))
-            }
+            Message::Publish {
+                channel,
+                retain: Retain::No,
+                topic,
+                ..
+            } => Some(Self::Topic(channel, topic)),
             Message::Broadcast { channel, .. } => Some(Self::Channel(channel)),
             Message::Direct { to, .. } => Some(Self::Client(to)),
             _ => None,

@@ -101,13 +101,19 @@ pub struct Close {
 impl Close {
     /// A close with particulars.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self {
+            code,
+            detail: detail.into(),
+        }
     }
 }
 
 impl From<Code> for Close {
     fn from(code: Code) -> Self {
-        Self { code, detail: String::new() }
+        Self {
+            code,
+            detail: String::new(),
+        }
     }
 }
 

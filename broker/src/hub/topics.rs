@@ -15,9 +15,9 @@ pub(super) struct TopicTree {
 #[derive(Debug, Default)]
 struct Node {
     /// Further levels by their text.
-    levels: BTreeMap<Box<str>, Node>,
+    levels: BTreeMap<Box<str>, Self>,
     /// Further levels behind `+`.
-    any: Option<Box<Node>>,
+    any: Option<Box<Self>>,
     /// Whose filter ends here.
     here: Vec<ClientId>,
     /// Whose filter goes on with `#`, and ends.
@@ -143,8 +143,10 @@ mod tests {
 
     #[test]
     fn the_tree_finds_whom_each_filter_alone_would_match() {
-        let filters: Vec<TopicFilter> =
-            texts(&["a", "b", "$s", "+", "#"]).iter().filter_map(|text| text.parse().ok()).collect();
+        let filters: Vec<TopicFilter> = texts(&["a", "b", "$s", "+", "#"])
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect();
         let mut tree = TopicTree::default();
         for (n, filter) in filters.iter().enumerate() {
             tree.insert(filter, ClientId(n as u64));
@@ -168,7 +170,10 @@ mod tests {
         for (n, filter) in filters.iter().enumerate().filter(|(n, _)| n % 2 == 1) {
             tree.remove(filter, ClientId(n as u64));
         }
-        assert!(tree.root.is_empty() && tree.len() == 0, "no node is left behind");
+        assert!(
+            tree.root.is_empty() && tree.len() == 0,
+            "no node is left behind"
+        );
     }
 
     #[test]

@@ -26,8 +26,13 @@ impl Wakes {
 
     /// Ready when the full outboxes have room again, or have been waited for long enough.
     pub fn poll_relief(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.full.retain(|outbox| outbox.poll_relief(cx).is_pending());
-        if self.full.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        self.full
+            .retain(|outbox| outbox.poll_relief(cx.waker()).is_pending());
+        if self.full.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Ends the wait: whoever is still full now is not waited for again until it has drained.

@@ -59,7 +59,13 @@ where
     let mut buffer = BytesMut::new();
     let pid = identity.pid;
     // Boxed, so that the task does not keep room for it as long as the connection lives.
-    let greeting = Box::pin(greet(&mut stream, identity, &shared, &mut buffer, &mut wakes));
+    let greeting = Box::pin(greet(
+        &mut stream,
+        identity,
+        &shared,
+        &mut buffer,
+        &mut wakes,
+    ));
     let peer = match greeting.await {
         Ok(peer) => peer,
         Err(ending) => {
@@ -151,7 +157,11 @@ async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, ending: Ending, shared:
     };
     shared.refused(&close, None);
     let mut frame = Vec::new();
-    BrokerFrame::Close { code: close.code, detail: &close.detail }.encode(&mut frame);
+    BrokerFrame::Close {
+        code: close.code,
+        detail: &close.detail,
+    }
+    .encode(&mut frame);
     let farewell = async {
         stream.write_all(&frame).await?;
         stream.shutdown().await
@@ -249,7 +259,11 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             let events = poll_fn(|cx| {
                 let mut events = self.poll_events(silence.as_mut(), cx);
                 events.died = death.as_mut().poll(cx).is_ready();
-                if events.any() { Poll::Ready(events) } else { Poll::Pending }
+                if events.any() {
+                    Poll::Ready(events)
+                } else {
+                    Poll::Pending
+                }
             })
             .await;
             if events.died {
@@ -309,7 +323,12 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         let mut bytes = 0;
         while bytes < LAST_WORDS_MAX {
             let read = poll_fn(|cx| {
-                Poll::Ready(poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES))
+                Poll::Ready(poll_read(
+                    &mut self.stream,
+                    cx,
+                    &mut self.buffer,
+                    READ_BYTES,
+                ))
             });
             match read.await {
                 Poll::Ready(Ok(read @ 1..)) => bytes += read,
@@ -322,11 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         Ending::Died
     }
 
-    fn poll_events(
-        &mut self,
-        silence: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Events {
+    fn poll_events(&mut self, silence: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Events {
         let mut events = Events::default();
         if let Some(stalled) = &mut self.stalled {
             if self.wakes.poll_relief(cx).is_ready() {
@@ -336,7 +351,8 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 events.relieved = true;
             }
         } else if !self.peer.is_crowded()
-            && let Poll::Ready(result) = poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)
+            && let Poll::Ready(result) =
+                poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)
         {
             events.read = Some(result);
         }
@@ -404,12 +420,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     }
 
     /// Says goodbye, and tells the hub what becomes of the session.
-    async fn finish(
-        mut self,
-        ending: Ending,
-        pid: Option<u32>,
-        process: Option<&ProcessWatch>,
-    ) {
+    async fn finish(mut self, ending: Ending, pid: Option<u32>, process: Option<&ProcessWatch>) {
         let departure = match &ending {
             Ending::Goodbye | Ending::Died => Departure::Final,
             Ending::Lost if died(process).await => Departure::Final,
@@ -439,7 +450,9 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         };
         debug!(client = %self.peer.name(), id = %self.peer.client(), pid, reason, "detached");
         let now = self.shared.clock.now();
-        self.shared.hub.detach(self.peer, departure, now, &mut self.wakes);
+        self.shared
+            .hub
+            .detach(self.peer, departure, now, &mut self.wakes);
         self.wakes.fire();
         self.shared.parked.notify_one();
     }

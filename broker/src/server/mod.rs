@@ -182,7 +182,10 @@ impl Broker {
         let mut connections = std::mem::take(&mut *self.connections.lock());
         let farewells = async { while connections.join_next().await.is_some() {} };
         if timeout(self.stop_grace, farewells).await.is_err() {
-            warn!(connections = connections.len(), "cut off clients that did not read");
+            warn!(
+                connections = connections.len(),
+                "cut off clients that did not read"
+            );
             connections.shutdown().await;
         }
         // The listener goes last: whoever connects meanwhile is told that the broker is stopping.
@@ -215,12 +218,19 @@ impl Shared {
     /// Returns when the broker stops.
     async fn stopping(&self) {
         // The sender lives as long as this, so there is always an answer.
-        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
     }
 
     /// Counts a connection that was closed for cause, and logs it unless there are too many.
     fn refused(&self, close: &Close, client: Option<(&str, Option<u32>)>) {
-        self.hub.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+        self.hub
+            .counters
+            .connections_refused
+            .fetch_add(1, Ordering::Relaxed);
         let (name, pid) = client.unzip();
         self.complain(|left_out| {
             warn!(
@@ -239,7 +249,10 @@ impl Shared {
         let left_out = {
             let mut complaints = self.complaints.lock();
             let now = Instant::now();
-            if complaints.since.is_none_or(|since| now - since > COMPLAINTS_WINDOW) {
+            if complaints
+                .since
+                .is_none_or(|since| now - since > COMPLAINTS_WINDOW)
+            {
                 complaints.since = Some(now);
                 complaints.written = 0;
             }
@@ -255,11 +268,7 @@ impl Shared {
 }
 
 /// Lets clients in, for as long as the task lives.
-async fn accept(
-    mut listener: Listener,
-    shared: Arc<Shared>,
-    connections: Arc<Mutex<JoinSet<()>>>,
-) {
+async fn accept(mut listener: Listener, shared: Arc<Shared>, connections: Arc<Mutex<JoinSet<()>>>) {
     let mut pause = BACKOFF.0;
     let mut check = tokio::time::interval(SOCKET_CHECK);
     loop {
@@ -296,7 +305,11 @@ async fn accept(
             }
             Err(error) => {
                 let wants_pause = error.wants_pause();
-                shared.hub.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+                shared
+                    .hub
+                    .counters
+                    .connections_refused
+                    .fetch_add(1, Ordering::Relaxed);
                 shared.complain(|left_out| {
                     let source = std::error::Error::source(&error).map(ToString::to_string);
                     warn!(%error, source, left_out, "could not let a client in");
@@ -332,7 +345,11 @@ async fn turn_away(mut stream: Stream, shared: Arc<Shared>) {
     let close = Close::new(Code::TOO_MANY_CONNECTIONS, detail);
     shared.refused(&close, None);
     let mut frame = Vec::new();
-    BrokerFrame::Close { code: close.code, detail: &close.detail }.encode(&mut frame);
+    BrokerFrame::Close {
+        code: close.code,
+        detail: &close.detail,
+    }
+    .encode(&mut frame);
     // Whoever does not read this sees the end of the connection all the same.
     let _ = timeout(Duration::from_secs(1), stream.write_all(&frame)).await;
 }

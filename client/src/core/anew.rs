@@ -57,13 +57,22 @@ impl Core {
         }
         let rooms: Vec<_> = self.rooms.keys().copied().collect();
         rooms.into_iter().for_each(|room| self.rejoin(room));
-        others.into_iter().for_each(|unsent| self.send_again(&unsent));
+        others
+            .into_iter()
+            .for_each(|unsent| self.send_again(&unsent));
         if let Some(closing) = &mut self.closing {
             closing.position = self.outgoing.queued();
         }
         if lost > 0 {
             let detail = "the session ended before the broker confirmed them".to_owned();
-            self.report(Refused { cause: Cause::SessionLost, detail, messages: lost }, now);
+            self.report(
+                Refused {
+                    cause: Cause::SessionLost,
+                    detail,
+                    messages: lost,
+                },
+                now,
+            );
         }
     }
 
@@ -78,10 +87,22 @@ impl Core {
             .filter(|(_, frame)| message_of(frame).is_some())
             .map(|(at, frame)| {
                 let frame = frame.clone();
-                (*at, Again::Send(Unsent { frame, confirm: None, admin: None }))
+                (
+                    *at,
+                    Again::Send(Unsent {
+                        frame,
+                        confirm: None,
+                        admin: None,
+                    }),
+                )
             })
             .collect();
-        for Confirm { position, ticket, flush } in std::mem::take(&mut self.confirms) {
+        for Confirm {
+            position,
+            ticket,
+            flush,
+        } in std::mem::take(&mut self.confirms)
+        {
             match again.get_mut(&position) {
                 Some(Again::Send(unsent)) if !flush => unsent.confirm = Some(ticket),
                 _ => {
@@ -125,7 +146,11 @@ impl Core {
         };
         let position = self.outgoing.push(&ClientFrame::Message(message));
         if let Some(ticket) = unsent.confirm {
-            self.confirms.push_back(Confirm { position, ticket, flush: false });
+            self.confirms.push_back(Confirm {
+                position,
+                ticket,
+                flush: false,
+            });
         }
         if let Some(ticket) = unsent.admin {
             self.pending.insert(position, Ask::Admin(ticket));
@@ -140,10 +165,18 @@ impl Core {
 
     /// Puts a gap of unknown size into every stream that was live.
     fn gap_everywhere(&mut self) {
-        for stream in self.streams.values_mut().filter(|stream| stream.live && !stream.ended) {
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|stream| stream.live && !stream.ended)
+        {
             let room = stream.room.and_then(|id| self.rooms.get(&id));
             let channel = room.map(|room| room.name.clone());
-            stream.inbox.push_gap(Gap { channel, lost: None, cause: Cause::SessionLost });
+            stream.inbox.push_gap(Gap {
+                channel,
+                lost: None,
+                cause: Cause::SessionLost,
+            });
             self.wakes.extend(stream.inbox.waker.take());
             stream.live = !matches!(stream.takes, Takes::Topics { .. });
         }

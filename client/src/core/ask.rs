@@ -52,16 +52,24 @@ impl Core {
         let frame = match &ask {
             Ask::Leave(..) => ClientFrame::Leave { channel },
             Ask::SetState(room, _) => match self.rooms.get(room) {
-                Some(room) => ClientFrame::PresenceSet { channel, state: &room.state },
+                Some(room) => ClientFrame::PresenceSet {
+                    channel,
+                    state: &room.state,
+                },
                 None => return,
             },
-            Ask::Snapshot(snapshot) => {
-                ClientFrame::Snapshot { channel, filter: snapshot.filter.as_str() }
-            }
+            Ask::Snapshot(snapshot) => ClientFrame::Snapshot {
+                channel,
+                filter: snapshot.filter.as_str(),
+            },
             Ask::Subscribe { stream, .. } => match self.streams.get(stream).map(|s| &s.takes) {
-                Some(Takes::Topics { filter, retained, .. }) => {
-                    ClientFrame::Subscribe { channel, filter: filter.as_str(), snapshot: *retained }
-                }
+                Some(Takes::Topics {
+                    filter, retained, ..
+                }) => ClientFrame::Subscribe {
+                    channel,
+                    filter: filter.as_str(),
+                    snapshot: *retained,
+                },
                 _ => return,
             },
             Ask::Unwatch => ClientFrame::PresenceWatch { channel, on: false },
@@ -95,7 +103,11 @@ impl Core {
         let Some(room) = self.rooms.get(&id) else {
             return;
         };
-        if self.rooms.range(..id).any(|(_, older)| older.name == room.name) {
+        if self
+            .rooms
+            .range(..id)
+            .any(|(_, older)| older.name == room.name)
+        {
             return;
         }
         if let [Later::Ask(Ask::Leave(_, ticket))] = room.later.as_slices().0
@@ -148,7 +160,9 @@ impl Core {
         let later = std::mem::take(&mut room.later);
         let streams = room.streams.clone();
         let watched = room.watch.is_wanted();
-        joiners.into_iter().for_each(|ticket| self.settle(ticket, Ok(Answer::Done)));
+        joiners
+            .into_iter()
+            .for_each(|ticket| self.settle(ticket, Ok(Answer::Done)));
         for stream in streams {
             let subscribes = |stream: &super::Stream| {
                 !stream.live && matches!(stream.takes, Takes::Topics { .. })
@@ -174,17 +188,35 @@ impl Core {
 
     fn send_to(&mut self, to: ChannelId, frame: &Bytes, confirm: Option<Ticket>) {
         let message = match message_of(frame) {
-            Some(WireMessage::Publish { retain, content, topic, payload, .. }) => {
-                WireMessage::Publish { channel: to, retain, content, topic, payload }
-            }
-            Some(WireMessage::Broadcast { content, payload, .. }) => {
-                WireMessage::Broadcast { channel: to, content, payload }
-            }
+            Some(WireMessage::Publish {
+                retain,
+                content,
+                topic,
+                payload,
+                ..
+            }) => WireMessage::Publish {
+                channel: to,
+                retain,
+                content,
+                topic,
+                payload,
+            },
+            Some(WireMessage::Broadcast {
+                content, payload, ..
+            }) => WireMessage::Broadcast {
+                channel: to,
+                content,
+                payload,
+            },
             _ => unreachable!("only messages to a channel wait for a membership"),
         };
         let position = self.outgoing.push(&ClientFrame::Message(message));
         if let Some(ticket) = confirm {
-            self.confirms.push_back(Confirm { position, ticket, flush: false });
+            self.confirms.push_back(Confirm {
+                position,
+                ticket,
+                flush: false,
+            });
             self.ping_wanted = true;
         }
         self.wake_link();
@@ -210,13 +242,19 @@ impl Core {
         match self.pending.get_mut(&request) {
             Some(Ask::Snapshot(snapshot)) => {
                 snapshot.offset = offset;
-                self.values = Some(Values::Snapshot { request, remaining: count });
+                self.values = Some(Values::Snapshot {
+                    request,
+                    remaining: count,
+                });
                 self.end_of_values();
             }
             Some(Ask::Subscribe { room, stream }) => {
                 let (room, stream) = (*room, *stream);
                 self.pending.remove(&request);
-                self.values = Some(Values::Stream { stream, remaining: count });
+                self.values = Some(Values::Stream {
+                    stream,
+                    remaining: count,
+                });
                 self.end_of_values();
                 let Some(found) = self.streams.get_mut(&stream) else {
                     return;
@@ -237,10 +275,16 @@ impl Core {
     /// Settles a snapshot that has all its values.
     pub(super) fn end_of_values(&mut self) {
         match &self.values {
-            Some(Values::Snapshot { request, remaining: 0 }) => {
+            Some(Values::Snapshot {
+                request,
+                remaining: 0,
+            }) => {
                 if let Some(Ask::Snapshot(snapshot)) = self.pending.remove(request) {
                     let (offset, values) = (snapshot.offset, snapshot.values);
-                    self.settle(snapshot.ticket, Ok(Answer::Values(Snapshot { offset, values })));
+                    self.settle(
+                        snapshot.ticket,
+                        Ok(Answer::Values(Snapshot { offset, values })),
+                    );
                 }
             }
             Some(Values::Stream { remaining: 0, .. }) => {}
@@ -277,10 +321,20 @@ impl Core {
 
     /// The broker refused the message at that position.
     pub(super) fn refused(&mut self, position: u64, code: Code, detail: &str, now: Instant) {
-        let failure = Failure::Refused { code, detail: detail.to_owned() };
-        let at = self.confirms.partition_point(|confirm| confirm.position < position);
+        let failure = Failure::Refused {
+            code,
+            detail: detail.to_owned(),
+        };
+        let at = self
+            .confirms
+            .partition_point(|confirm| confirm.position < position);
         let waits = |confirm: &&Confirm| confirm.position == position && !confirm.flush;
-        if let Some(found) = self.confirms.iter().skip(at).position(|confirm| waits(&confirm)) {
+        if let Some(found) = self
+            .confirms
+            .iter()
+            .skip(at)
+            .position(|confirm| waits(&confirm))
+        {
             if let Some(confirm) = self.confirms.remove(at + found) {
                 self.settle(confirm.ticket, Err(failure));
             }
@@ -308,7 +362,14 @@ impl Core {
         };
         if unheard {
             let cause = Cause::Broker(code);
-            self.report(Refused { cause, detail: detail.to_owned(), messages: 1 }, now);
+            self.report(
+                Refused {
+                    cause,
+                    detail: detail.to_owned(),
+                    messages: 1,
+                },
+                now,
+            );
         }
     }
 
@@ -389,14 +450,21 @@ impl Core {
             && first.position <= position
         {
             let doubtful = first.position <= self.doubtful && !first.flush;
-            let outcome = if doubtful { Err(Failure::Disconnected) } else { Ok(Answer::Done) };
+            let outcome = if doubtful {
+                Err(Failure::Disconnected)
+            } else {
+                Ok(Answer::Done)
+            };
             let ticket = first.ticket;
             self.confirms.pop_front();
             self.settle(ticket, outcome);
         }
         if self.doubtful > 0 && position >= self.doubtful {
-            let unanswered: Vec<_> =
-                self.pending.range(..=self.doubtful).map(|(position, _)| *position).collect();
+            let unanswered: Vec<_> = self
+                .pending
+                .range(..=self.doubtful)
+                .map(|(position, _)| *position)
+                .collect();
             self.doubtful = 0;
             for position in unanswered {
                 if let Some(ask) = self.pending.remove(&position) {

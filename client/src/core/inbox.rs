@@ -157,7 +157,11 @@ impl Inbox {
                 Entry::Gap(before) => lose(before),
                 Entry::Run(mut piece) => {
                     let channel = piece.origin.channel.clone();
-                    lose(Gap { channel, lost: Some(1), cause: Cause::InboxFull });
+                    lose(Gap {
+                        channel,
+                        lost: Some(1),
+                        cause: Cause::InboxFull,
+                    });
                     self.bytes -= piece.frames.len();
                     self.messages -= 1;
                     if piece.skip_one() {

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
+use localhub_protocol::limits::HEADER_BYTES_MAX;
 use localhub_protocol::{ClientFrame, RawFrame};
 
 /// The messages on their way to the broker, kept until the broker confirms them.
@@ -39,6 +40,13 @@ pub(super) struct NeverSent;
 impl Outgoing {
     /// Queues a message and says its position.
     pub(super) fn push(&mut self, frame: &ClientFrame<'_>) -> u64 {
+        if let ClientFrame::Message(message) = frame
+            && message.payload().len() > SEGMENT_BYTES
+        {
+            // A buffer that grows step by step is copied at each.
+            self.tail
+                .reserve(message.payload().len() + HEADER_BYTES_MAX);
+        }
         let before = self.tail.len();
         frame.encode(&mut self.tail);
         self.bytes += self.tail.len() - before;
@@ -126,9 +134,15 @@ impl Outgoing {
                 }
             }
         }
-        let abandoned =
-            Abandoned { confirmed: self.confirmed, written: self.written, never_sent };
-        *self = Self { tail: std::mem::take(&mut self.tail), ..Self::default() };
+        let abandoned = Abandoned {
+            confirmed: self.confirmed,
+            written: self.written,
+            never_sent,
+        };
+        *self = Self {
+            tail: std::mem::take(&mut self.tail),
+            ..Self::default()
+        };
         abandoned
     }
 
@@ -172,7 +186,10 @@ impl Outgoing {
             let room = self.tail.capacity().min(SEGMENT_BYTES);
             std::mem::replace(&mut self.tail, Vec::with_capacity(room)).into()
         };
-        self.segments.push_back(Segment { frames, messages: self.tail_messages });
+        self.segments.push_back(Segment {
+            frames,
+            messages: self.tail_messages,
+        });
         self.tail_messages = 0;
         self.unsent += 1;
     }
@@ -180,12 +197,29 @@ impl Outgoing {
     /// Panics if the invariant does not hold.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        assert!(self.base <= self.confirmed, "confirmed messages are let go in order");
-        assert!(self.confirmed <= self.written, "confirmed, but never written");
-        assert!(self.sent <= self.written && self.written <= self.queued, "written before queued");
+        assert!(
+            self.base <= self.confirmed,
+            "confirmed messages are let go in order"
+        );
+        assert!(
+            self.confirmed <= self.written,
+            "confirmed, but never written"
+        );
+        assert!(
+            self.sent <= self.written && self.written <= self.queued,
+            "written before queued"
+        );
         let messages: u64 = self.segments.iter().map(|segment| segment.messages).sum();
-        assert_eq!(self.base + messages + self.tail_messages, self.queued, "messages");
-        let bytes: usize = self.segments.iter().map(|segment| segment.frames.len()).sum();
+        assert_eq!(
+            self.base + messages + self.tail_messages,
+            self.queued,
+            "messages"
+        );
+        let bytes: usize = self
+            .segments
+            .iter()
+            .map(|segment| segment.frames.len())
+            .sum();
         assert_eq!(bytes + self.tail.len(), self.bytes, "bytes");
         assert!(self.unsent <= self.segments.len());
     }
@@ -207,7 +241,9 @@ mod tests {
     use localhub_protocol::ChannelId;
 
     fn leave(channel: u64) -> ClientFrame<'static> {
-        ClientFrame::Leave { channel: ChannelId(channel) }
+        ClientFrame::Leave {
+            channel: ChannelId(channel),
+        }
     }
 
     fn push(outgoing: &mut Outgoing, channels: std::ops::Range<u64>) {

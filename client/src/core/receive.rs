@@ -12,7 +12,7 @@ use localhub_protocol::{
 
 use super::ask::Ask;
 use super::inbox::{LastTopic, Piece, is_large};
-use super::room::{Route, RoomId, StreamId, Takes, WatchState};
+use super::room::{RoomId, Route, StreamId, Takes, WatchState};
 use super::{Core, TELL_DELAY, TELL_SHARE};
 use crate::message::{Origin, Sender};
 use crate::{Cause, Gap};
@@ -86,7 +86,10 @@ impl Core {
             BrokerFrame::Ack { received } => self.confirmed(received)?,
             BrokerFrame::Ping { nonce, received } => {
                 self.confirmed(received)?;
-                self.control(&ClientFrame::Pong { nonce, received: self.received });
+                self.control(&ClientFrame::Pong {
+                    nonce,
+                    received: self.received,
+                });
                 self.note_told();
             }
             BrokerFrame::Pong { nonce, received } => {
@@ -110,40 +113,68 @@ impl Core {
                 self.received += 1;
                 self.done(request);
             }
-            BrokerFrame::Joined { request, channel, .. } => {
+            BrokerFrame::Joined {
+                request, channel, ..
+            } => {
                 self.received += 1;
                 self.joined(request, channel);
             }
-            BrokerFrame::Values { request, offset, count, .. } => {
+            BrokerFrame::Values {
+                request,
+                offset,
+                count,
+                ..
+            } => {
                 self.received += 1;
                 self.values_follow(request, offset, count);
             }
-            BrokerFrame::Members { request, revision, more, members, .. } => {
+            BrokerFrame::Members {
+                request,
+                revision,
+                more,
+                members,
+                ..
+            } => {
                 self.received += 1;
                 self.members_told(request, revision, more, &members);
             }
-            BrokerFrame::Presence { channel, revision, change, member } => {
+            BrokerFrame::Presence {
+                channel,
+                revision,
+                change,
+                member,
+            } => {
                 self.received += 1;
                 self.presence_changed(channel, revision, change, &member);
             }
-            BrokerFrame::Refusal { request, code, detail } => {
+            BrokerFrame::Refusal {
+                request,
+                code,
+                detail,
+            } => {
                 self.received += 1;
                 self.refused(request, code, detail, now);
             }
             BrokerFrame::Message(_) => {
-                return Err(FrameError::Malformed { reason: "a message outside of a run" });
+                return Err(FrameError::Malformed {
+                    reason: "a message outside of a run",
+                });
             }
             BrokerFrame::Welcome(_) => {
-                return Err(FrameError::Malformed { reason: "a second welcome" });
+                return Err(FrameError::Malformed {
+                    reason: "a second welcome",
+                });
             }
         }
         Ok(ControlFlow::Continue(frame.wire_bytes()))
     }
 
     fn confirmed(&mut self, received: u64) -> Result<(), FrameError> {
-        self.outgoing.confirm(received).map_err(|_| FrameError::Malformed {
-            reason: "a confirmation of messages that were never sent",
-        })?;
+        self.outgoing
+            .confirm(received)
+            .map_err(|_| FrameError::Malformed {
+                reason: "a confirmation of messages that were never sent",
+            })?;
         self.release_publishers();
         Ok(())
     }
@@ -157,12 +188,23 @@ impl Core {
                 reason: "a run from a client whose name is none",
             })?,
         };
-        let sender = Sender { id: run.sender, name };
-        let room = run.channel.and_then(|channel| self.by_channel.get(&channel).copied());
-        let channel = room.and_then(|id| self.rooms.get(&id)).map(|room| room.name.clone());
+        let sender = Sender {
+            id: run.sender,
+            name,
+        };
+        let room = run
+            .channel
+            .and_then(|channel| self.by_channel.get(&channel).copied());
+        let channel = room
+            .and_then(|id| self.rooms.get(&id))
+            .map(|room| room.name.clone());
         self.last_sender = Some(sender.clone());
         self.run = (run.count > 0).then(|| Run {
-            origin: Arc::new(Origin { channel, sender, retained: run.retained }),
+            origin: Arc::new(Origin {
+                channel,
+                sender,
+                retained: run.retained,
+            }),
             room,
             next: run.first,
             remaining: run.count,
@@ -188,12 +230,21 @@ impl Core {
             return Ok(ControlFlow::Break(Progress::Blocked { until }));
         }
         let most = usize::try_from(run.remaining).unwrap_or(usize::MAX);
-        let most = route.iter().fold(most, |most, id| match self.streams.get(id) {
-            Some(stream) if !stream.inbox.is_full() => most.min(stream.inbox.room()),
-            _ => most,
-        });
+        let most = route
+            .iter()
+            .fold(most, |most, id| match self.streams.get(id) {
+                Some(stream) if !stream.inbox.is_full() => most.min(stream.inbox.room()),
+                _ => most,
+            });
         let (end, messages) = self.same_way(&run, &route, &message, frame, chunk, most)?;
-        if let WireMessage::Reply { request, error, content, payload, .. } = message {
+        if let WireMessage::Reply {
+            request,
+            error,
+            content,
+            payload,
+            ..
+        } = message
+        {
             self.replied(request, error, content, Bytes::copy_from_slice(payload));
         }
         let piece = |frames: Bytes, pinned| Piece {
@@ -310,7 +361,9 @@ impl Core {
         if let Some(Values::Snapshot { request, .. }) = &self.values
             && let Some(Ask::Snapshot(snapshot)) = self.pending.get_mut(request)
         {
-            snapshot.values.extend(piece.next(&mut LastTopic::default()));
+            snapshot
+                .values
+                .extend(piece.next(&mut LastTopic::default()));
         }
     }
 
@@ -336,12 +389,18 @@ impl Core {
             Some(room) => vec![room],
             None => self.rooms.keys().copied().collect(),
         };
-        let name = affected.and_then(|id| self.rooms.get(&id)).map(|room| room.name.clone());
+        let name = affected
+            .and_then(|id| self.rooms.get(&id))
+            .map(|room| room.name.clone());
         for stream in self.streams.values_mut() {
             if stream.live && (affected.is_none() || stream.room == affected) {
                 let cause = Cause::Broker(gap.cause);
                 let channel = name.clone();
-                stream.inbox.push_gap(Gap { channel, lost: Some(gap.lost), cause });
+                stream.inbox.push_gap(Gap {
+                    channel,
+                    lost: Some(gap.lost),
+                    cause,
+                });
                 self.wakes.extend(stream.inbox.waker.take());
             }
         }
@@ -388,7 +447,8 @@ impl Core {
 fn decode_message(frame: RawFrame<'_>) -> Result<WireMessage<'_>, FrameError> {
     match BrokerFrame::decode(frame.body())? {
         BrokerFrame::Message(message) => Ok(message),
-        _ => Err(FrameError::Malformed { reason: "a run with fewer messages than announced" }),
+        _ => Err(FrameError::Malformed {
+            reason: "a run with fewer messages than announced",
+        }),
     }
 }
-

@@ -46,7 +46,11 @@ impl Refusals {
     }
 
     pub(super) fn wake(&mut self, wakes: &mut Vec<Waker>) {
-        wakes.extend(self.listeners.values_mut().filter_map(|listener| listener.waker.take()));
+        wakes.extend(
+            self.listeners
+                .values_mut()
+                .filter_map(|listener| listener.waker.take()),
+        );
     }
 
     pub(super) fn poll(

@@ -42,7 +42,10 @@ pub(super) struct Room {
 pub(super) enum Later {
     Ask(Ask),
     /// A message to the channel, as a frame with whatever channel id.
-    Message { frame: Bytes, confirm: Option<Ticket> },
+    Message {
+        frame: Bytes,
+        confirm: Option<Ticket>,
+    },
 }
 
 /// Which streams get what: looked up once for each topic and again when streams come or go.
@@ -65,7 +68,11 @@ pub(crate) enum Takes {
     Directs,
     /// What the filter matches; with `retained`, first the last values; with `broadcasts`, those
     /// too.
-    Topics { filter: TopicFilter, retained: bool, broadcasts: bool },
+    Topics {
+        filter: TopicFilter,
+        retained: bool,
+        broadcasts: bool,
+    },
 }
 
 /// A stream of messages that the application reads.
@@ -152,7 +159,14 @@ impl Room {
             return route.clone();
         }
         let route = self.find(streams, |takes| {
-            matches!(takes, Takes::Broadcasts | Takes::Topics { broadcasts: true, .. })
+            matches!(
+                takes,
+                Takes::Broadcasts
+                    | Takes::Topics {
+                        broadcasts: true,
+                        ..
+                    }
+            )
         });
         self.routes.broadcasts.insert(route).clone()
     }
@@ -162,13 +176,11 @@ impl Room {
         self.routes = Routes::default();
     }
 
-    fn find(
-        &self,
-        streams: &BTreeMap<StreamId, Stream>,
-        wants: impl Fn(&Takes) -> bool,
-    ) -> Route {
+    fn find(&self, streams: &BTreeMap<StreamId, Stream>, wants: impl Fn(&Takes) -> bool) -> Route {
         let found = |id: &&StreamId| {
-            streams.get(id).is_some_and(|stream| stream.live && wants(&stream.takes))
+            streams
+                .get(id)
+                .is_some_and(|stream| stream.live && wants(&stream.takes))
         };
         self.streams.iter().filter(found).copied().collect()
     }

@@ -30,7 +30,10 @@ pub(crate) type Outcome = Result<Answer, Failure>;
 pub(crate) enum Answer {
     Done,
     Members(Vec<Member>),
-    Reply { content: ContentType, payload: Bytes },
+    Reply {
+        content: ContentType,
+        payload: Bytes,
+    },
     Values(Snapshot),
 }
 
@@ -45,7 +48,10 @@ pub(crate) enum Failure {
 impl Failure {
     /// What happens to those who act on a channel that they left.
     pub(super) fn not_a_member() -> Self {
-        Self::Refused { code: Code::NOT_A_MEMBER, detail: String::new() }
+        Self::Refused {
+            code: Code::NOT_A_MEMBER,
+            detail: String::new(),
+        }
     }
 }
 

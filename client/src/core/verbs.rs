@@ -79,8 +79,12 @@ impl Core {
         let watchers = std::mem::take(&mut room.watch.watchers);
         let waiting = std::mem::take(&mut room.watch.waiting);
         self.by_name.remove(&name);
-        streams.into_iter().for_each(|stream| self.end_stream(stream, None));
-        watchers.into_iter().for_each(|watcher| self.end_watcher(watcher));
+        streams
+            .into_iter()
+            .for_each(|stream| self.end_stream(stream, None));
+        watchers
+            .into_iter()
+            .for_each(|watcher| self.end_watcher(watcher));
         for ticket in waiting {
             self.settle(ticket, Err(Failure::not_a_member()));
         }
@@ -101,7 +105,13 @@ impl Core {
     pub(crate) fn snapshot(&mut self, id: RoomId, filter: TopicFilter) -> Result<Ticket, Failure> {
         self.member_of(id)?;
         let ticket = self.tickets.issue();
-        let snapshot = PendingSnapshot { room: id, filter, ticket, offset: 0, values: Vec::new() };
+        let snapshot = PendingSnapshot {
+            room: id,
+            filter,
+            ticket,
+            offset: 0,
+            values: Vec::new(),
+        };
         self.ask(id, Ask::Snapshot(Box::new(snapshot)));
         Ok(ticket)
     }
@@ -121,13 +131,22 @@ impl Core {
         };
         let (live, ticket) = match &takes {
             Takes::Broadcasts | Takes::Directs => (true, None),
-            Takes::Topics { filter, retained, .. } => {
+            Takes::Topics {
+                filter, retained, ..
+            } => {
                 let stands = !retained && room.is_some_and(|room| self.stands(room, filter));
                 (stands, (!stands).then(|| self.tickets.issue()))
             }
         };
         let inbox = Inbox::new(self.settings.inbox);
-        let stream = Stream { room, takes, inbox, live, subscriber: ticket, ended: false };
+        let stream = Stream {
+            room,
+            takes,
+            inbox,
+            live,
+            subscriber: ticket,
+            ended: false,
+        };
         self.streams.insert(id, stream);
         self.directs = None;
         if let Some(room) = room
@@ -168,14 +187,18 @@ impl Core {
 
     fn unsubscribe(&mut self, channel: ChannelId, filter: &TopicFilter) {
         let filter = filter.as_str();
-        let position = self.outgoing.push(&ClientFrame::Unsubscribe { channel, filter });
+        let position = self
+            .outgoing
+            .push(&ClientFrame::Unsubscribe { channel, filter });
         self.pending.insert(position, Ask::Unsubscribe);
         self.wake_link();
     }
 
     /// Whether any of these streams has the filter, be its subscription answered or not.
     fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
-        let mut takes = streams.iter().filter_map(|id| Some(&self.streams.get(id)?.takes));
+        let mut takes = streams
+            .iter()
+            .filter_map(|id| Some(&self.streams.get(id)?.takes));
         takes.any(|takes| matches!(takes, Takes::Topics { filter: other, .. } if other == filter))
     }
 
@@ -248,7 +271,10 @@ impl Core {
         | Outbound::Direct { payload, .. }
         | Outbound::Publish { payload, .. }) = *outbound;
         if payload.len() as u64 > max {
-            return Err(Error::PayloadTooLarge { bytes: payload.len(), max });
+            return Err(Error::PayloadTooLarge {
+                bytes: payload.len(),
+                max,
+            });
         }
         match *outbound {
             Outbound::Direct { .. } => {}
@@ -258,8 +284,10 @@ impl Core {
             Outbound::Publish { room, topic, .. } => {
                 let room = self.member_of(room)?;
                 if room.checked_topic != topic {
-                    Topic::check(topic)
-                        .map_err(|source| Error::BadTopic { topic: topic.to_owned(), source })?;
+                    Topic::check(topic).map_err(|source| Error::BadTopic {
+                        topic: topic.to_owned(),
+                        source,
+                    })?;
                     topic.clone_into(&mut room.checked_topic);
                 }
             }
@@ -269,32 +297,68 @@ impl Core {
 
     fn send(&mut self, outbound: &Outbound<'_>, ticket: Option<Ticket>) {
         let (message, room) = match *outbound {
-            Outbound::Broadcast { room, content, payload } => {
+            Outbound::Broadcast {
+                room,
+                content,
+                payload,
+            } => {
                 let channel = self.channel_of(room);
                 let id = channel.unwrap_or_default();
-                let message = Message::Broadcast { channel: id, content, payload };
+                let message = Message::Broadcast {
+                    channel: id,
+                    content,
+                    payload,
+                };
                 (message, channel.is_none().then_some(room))
             }
-            Outbound::Publish { room, retain, content, topic, payload } => {
+            Outbound::Publish {
+                room,
+                retain,
+                content,
+                topic,
+                payload,
+            } => {
                 let channel = self.channel_of(room);
                 let id = channel.unwrap_or_default();
-                let message = Message::Publish { channel: id, retain, content, topic, payload };
+                let message = Message::Publish {
+                    channel: id,
+                    retain,
+                    content,
+                    topic,
+                    payload,
+                };
                 (message, channel.is_none().then_some(room))
             }
-            Outbound::Direct { to, content, payload } => {
-                (Message::Direct { to, content, payload }, None)
-            }
+            Outbound::Direct {
+                to,
+                content,
+                payload,
+            } => (
+                Message::Direct {
+                    to,
+                    content,
+                    payload,
+                },
+                None,
+            ),
         };
         if let Some(room) = room.and_then(|id| self.rooms.get_mut(&id)) {
             let mut frame = Vec::new();
             ClientFrame::Message(message).encode(&mut frame);
             self.later_bytes += frame.len();
-            room.later.push_back(Later::Message { frame: frame.into(), confirm: ticket });
+            room.later.push_back(Later::Message {
+                frame: frame.into(),
+                confirm: ticket,
+            });
             return;
         }
         let position = self.outgoing.push(&ClientFrame::Message(message));
         if let Some(ticket) = ticket {
-            self.confirms.push_back(Confirm { position, ticket, flush: false });
+            self.confirms.push_back(Confirm {
+                position,
+                ticket,
+                flush: false,
+            });
             self.ping_wanted = true;
         }
         self.wake_link();
@@ -337,7 +401,11 @@ impl Core {
 
     fn flush_queued(&mut self, ticket: Ticket) {
         let position = self.outgoing.queued();
-        self.confirms.push_back(Confirm { position, ticket, flush: true });
+        self.confirms.push_back(Confirm {
+            position,
+            ticket,
+            flush: true,
+        });
         self.ping_wanted = true;
         self.wake_link();
     }
@@ -361,7 +429,11 @@ impl Core {
         self.open()?;
         let ticket = self.flush_now();
         let (position, until) = (self.outgoing.queued(), now + CLOSE_PATIENCE);
-        self.closing = Some(Closing { position, until, said: false });
+        self.closing = Some(Closing {
+            position,
+            until,
+            said: false,
+        });
         self.rouse_link();
         Ok(ticket)
     }
@@ -372,7 +444,11 @@ impl Core {
         id
     }
 
-    pub(crate) fn poll_refusals(&mut self, id: StreamId, cx: &Context<'_>) -> Poll<Option<Refused>> {
+    pub(crate) fn poll_refusals(
+        &mut self,
+        id: StreamId,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Refused>> {
         self.refusals.poll(id, self.end.is_some(), cx)
     }
 
@@ -380,11 +456,7 @@ impl Core {
         self.refusals.forget(id);
     }
 
-    pub(crate) fn poll_ticket(
-        &mut self,
-        ticket: Ticket,
-        cx: &Context<'_>,
-    ) -> Poll<Outcome> {
+    pub(crate) fn poll_ticket(&mut self, ticket: Ticket, cx: &Context<'_>) -> Poll<Outcome> {
         let polled = self.tickets.poll(ticket, cx);
         if polled.is_pending() && self.blocked {
             // Somebody waits for what comes behind a full inbox.
@@ -414,9 +486,10 @@ impl Core {
     fn open(&self) -> Result<(), Failure> {
         match (&self.end, &self.closing) {
             (Some(end), _) => Err(end.clone()),
-            (None, Some(_)) => {
-                Err(Failure::Closed { code: None, reason: CLOSED_HERE.to_owned() })
-            }
+            (None, Some(_)) => Err(Failure::Closed {
+                code: None,
+                reason: CLOSED_HERE.to_owned(),
+            }),
             (None, None) => Ok(()),
         }
     }

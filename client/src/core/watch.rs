@@ -15,7 +15,10 @@ use crate::{Member, PresenceEvent};
 pub(crate) enum Seen {
     Events(VecDeque<PresenceEvent>),
     /// The members are these; how that came about is for the reader to find out.
-    Anew { members: Vec<Member>, revision: u64 },
+    Anew {
+        members: Vec<Member>,
+        revision: u64,
+    },
     End,
 }
 
@@ -113,7 +116,10 @@ impl Core {
                 watcher.behind = false;
                 watcher.events.clear();
                 let members = watch.members.values().cloned().collect();
-                return Poll::Ready(Seen::Anew { members, revision: watch.revision });
+                return Poll::Ready(Seen::Anew {
+                    members,
+                    revision: watch.revision,
+                });
             }
             _ if !watcher.events.is_empty() => {
                 return Poll::Ready(Seen::Events(std::mem::take(&mut watcher.events)));
@@ -150,7 +156,10 @@ impl Core {
             return;
         }
         let members = std::mem::take(&mut room.watch.incoming);
-        room.watch.members = members.into_iter().map(|member| (member.id, member)).collect();
+        room.watch.members = members
+            .into_iter()
+            .map(|member| (member.id, member))
+            .collect();
         room.watch.revision = revision;
         room.watch.state = WatchState::On;
         for watcher in &room.watch.watchers {
@@ -203,7 +212,11 @@ impl Core {
             }
             if !watcher.behind {
                 let member = member.clone();
-                watcher.events.push_back(PresenceEvent { change, member, revision });
+                watcher.events.push_back(PresenceEvent {
+                    change,
+                    member,
+                    revision,
+                });
             }
             self.wakes.extend(watcher.waker.take());
         }
@@ -218,8 +231,12 @@ impl Core {
         let waiting = std::mem::take(&mut room.watch.waiting);
         let watchers = std::mem::take(&mut room.watch.watchers);
         let unheard = waiting.is_empty();
-        watchers.into_iter().for_each(|watcher| self.end_watcher(watcher));
-        waiting.into_iter().for_each(|ticket| self.settle(ticket, Err(failure.clone())));
+        watchers
+            .into_iter()
+            .for_each(|watcher| self.end_watcher(watcher));
+        waiting
+            .into_iter()
+            .for_each(|ticket| self.settle(ticket, Err(failure.clone())));
         unheard
     }
 }

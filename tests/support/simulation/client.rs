@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Message, RawFrame, Resume,
-    ResumeToken, Retain, Target,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Message, RawFrame,
+    Resume, ResumeToken, Retain, Target,
 };
 
 use super::model::{Heard, Model};
@@ -55,7 +55,12 @@ impl Client {
 
     pub(super) fn resume(&self, epoch: Epoch) -> Option<Resume> {
         let token = self.token.clone()?;
-        Some(Resume { epoch, client: self.id, token, received: self.received })
+        Some(Resume {
+            epoch,
+            client: self.id,
+            token,
+            received: self.received,
+        })
     }
 
     /// Forgets what belonged to the connection before.
@@ -82,28 +87,57 @@ impl Client {
         let name = format!("room/{}", rng.below(self.channels));
         let state = [rng.below(3) as u8];
         let frame = match rng.below(100) {
-            0..=9 => ClientFrame::Join { name: &name, hidden: rng.once_in(4), state: &state },
+            0..=9 => ClientFrame::Join {
+                name: &name,
+                hidden: rng.once_in(4),
+                state: &state,
+            },
             10 => ClientFrame::Leave { channel },
-            11..=18 => ClientFrame::Subscribe { channel, filter, snapshot: rng.once_in(2) },
+            11..=18 => ClientFrame::Subscribe {
+                channel,
+                filter,
+                snapshot: rng.once_in(2),
+            },
             19..=20 => ClientFrame::Unsubscribe { channel, filter },
-            21..=23 => ClientFrame::PresenceWatch { channel, on: !rng.once_in(4) },
-            24 => ClientFrame::PresenceSet { channel, state: &state },
+            21..=23 => ClientFrame::PresenceWatch {
+                channel,
+                on: !rng.once_in(4),
+            },
+            24 => ClientFrame::PresenceSet {
+                channel,
+                state: &state,
+            },
             25 => ClientFrame::Snapshot { channel, filter },
-            26..=35 => ClientFrame::Ack { received: self.received },
-            36..=39 => ClientFrame::Ping { nonce: rng.below(9), received: self.received },
+            26..=35 => ClientFrame::Ack {
+                received: self.received,
+            },
+            36..=39 => ClientFrame::Ping {
+                nonce: rng.below(9),
+                received: self.received,
+            },
             40..=59 => ClientFrame::Message(Message::Direct {
                 to: Target::Id(other),
                 content,
                 payload,
             }),
-            60..=74 => ClientFrame::Message(Message::Broadcast { channel, content, payload }),
+            60..=74 => ClientFrame::Message(Message::Broadcast {
+                channel,
+                content,
+                payload,
+            }),
             _ => {
                 let retain = match rng.below(10) {
                     0 => Retain::Set,
                     1 if rng.once_in(3) => Retain::Clear,
                     _ => Retain::No,
                 };
-                ClientFrame::Message(Message::Publish { channel, retain, content, topic, payload })
+                ClientFrame::Message(Message::Publish {
+                    channel,
+                    retain,
+                    content,
+                    topic,
+                    payload,
+                })
             }
         };
         if let ClientFrame::Leave { channel } = frame
@@ -146,7 +180,12 @@ impl Client {
         while let Some((frame, after)) = RawFrame::split(rest, 1 << 20).expect("a frame's length") {
             rest = after;
             let body = frame.body();
-            self.hear(&BrokerFrame::decode(body).expect("a frame"), body, model, counts);
+            self.hear(
+                &BrokerFrame::decode(body).expect("a frame"),
+                body,
+                model,
+                counts,
+            );
         }
         self.partial = rest.to_vec();
     }
@@ -206,13 +245,25 @@ impl Client {
                 }
                 self.received += 1;
                 counts.messages += 1;
-                Heard::Message { channel, sender, retained, body }
+                Heard::Message {
+                    channel,
+                    sender,
+                    retained,
+                    body,
+                }
             }
-            BrokerFrame::Presence { channel, revision, change, member } => {
+            BrokerFrame::Presence {
+                channel,
+                revision,
+                change,
+                member,
+            } => {
                 self.received += 1;
                 Heard::Presence(*channel, member.client, *change, *revision)
             }
-            BrokerFrame::Joined { request, channel, .. } => {
+            BrokerFrame::Joined {
+                request, channel, ..
+            } => {
                 self.received += 1;
                 if !self.joined.contains(channel) {
                     self.joined.push(*channel);
@@ -239,8 +290,15 @@ impl Client {
     }
 
     fn confirmed(&mut self, received: u64) {
-        assert!(received <= self.said, "the hub confirms what was never said");
-        while self.unconfirmed.front().is_some_and(|(position, _)| *position <= received) {
+        assert!(
+            received <= self.said,
+            "the hub confirms what was never said"
+        );
+        while self
+            .unconfirmed
+            .front()
+            .is_some_and(|(position, _)| *position <= received)
+        {
             self.unconfirmed.pop_front();
         }
     }

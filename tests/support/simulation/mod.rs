@@ -26,7 +26,11 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { clients: 12, channels: 3, outbox_messages: 40 }
+        Self {
+            clients: 12,
+            channels: 3,
+            outbox_messages: 40,
+        }
     }
 }
 
@@ -103,7 +107,9 @@ impl Simulation {
         Self {
             rng: Rng::new(seed),
             world,
-            clients: (0..plan.clients).map(|_| Client::new(plan.channels as u64)).collect(),
+            clients: (0..plan.clients)
+                .map(|_| Client::new(plan.channels as u64))
+                .collect(),
             ghosts: Vec::new(),
             model: Model::new(TTL),
             counts: Counts::default(),
@@ -174,9 +180,15 @@ impl Simulation {
         let client = &mut self.clients[n];
         let versions = (Version::CURRENT, Version::CURRENT);
         let resume = client.resume(self.world.hub.settings().epoch);
-        let hello = Hello { versions, features: vec![], name: None, resume, ttl_ms: None };
+        let hello = Hello {
+            versions,
+            features: vec![],
+            name: None,
+            resume,
+            ttl_ms: None,
+        };
         let mut token = [0; 32];
-        token[..8].copy_from_slice(&self.rng.next().to_be_bytes());
+        token[..8].copy_from_slice(&self.rng.draw().to_be_bytes());
         let mut wakes = Wakes::default();
         let identity = self.world.user(1_000);
         // Sessions that are over are so for the hub as well, before it is asked.
@@ -190,7 +202,12 @@ impl Simulation {
             .expect("the hub lets its clients in");
         wakes.fire();
         self.model.attach(peer.client());
-        let link = Link { peer, up: Vec::new(), partial: BytesMut::new(), down: Vec::new() };
+        let link = Link {
+            peer,
+            up: Vec::new(),
+            partial: BytesMut::new(),
+            down: Vec::new(),
+        };
         client.link = Some(link);
         client.expects_welcome();
     }
@@ -215,7 +232,7 @@ impl Simulation {
         let at = self.rng.below(self.ghosts.len() as u64) as usize;
         let mut link = self.ghosts.swap_remove(at);
         let bytes = link.up.len();
-        if let Err(code) = Self::read(&mut self.world, &mut self.model, &mut link, bytes) {
+        if let Err(code) = Self::read(&self.world, &mut self.model, &mut link, bytes) {
             // Its session has another connection now, or is over.
             assert!(matches!(code, Code::SUPERSEDED | Code::GOODBYE), "{code:?}");
             self.counts.fenced += 1;
@@ -228,7 +245,9 @@ impl Simulation {
         let superseded = link.peer.closing() == Some(Code::SUPERSEDED);
         let mut wakes = Wakes::default();
         let now = self.world.now;
-        self.world.hub.detach(link.peer, Departure::Lost, now, &mut wakes);
+        self.world
+            .hub
+            .detach(link.peer, Departure::Lost, now, &mut wakes);
         wakes.fire();
         if !superseded {
             self.model.park(client, now);
@@ -258,18 +277,13 @@ impl Simulation {
 
     fn hub_reads_some(&mut self, n: usize, bytes: usize) {
         if let Some(link) = &mut self.clients[n].link {
-            Self::read(&mut self.world, &mut self.model, link, bytes)
+            Self::read(&self.world, &mut self.model, link, bytes)
                 .expect("a connection that did nothing wrong goes on");
         }
     }
 
     /// The hub reads some bytes, frame by frame, and the model is told each frame.
-    fn read(
-        world: &mut World,
-        model: &mut Model,
-        link: &mut Link,
-        bytes: usize,
-    ) -> Result<(), Code> {
+    fn read(world: &World, model: &mut Model, link: &mut Link, bytes: usize) -> Result<(), Code> {
         let bytes = bytes.min(link.up.len());
         let read: Vec<u8> = link.up.drain(..bytes).collect();
         let client = link.peer.client();
@@ -303,18 +317,27 @@ impl Simulation {
             if batch.is_empty() {
                 break;
             }
-            batch.pieces().for_each(|piece| link.down.extend_from_slice(piece));
+            batch
+                .pieces()
+                .for_each(|piece| link.down.extend_from_slice(piece));
             batch.clear();
         }
     }
 
     fn client_reads(&mut self, n: usize, most: u64) {
-        let bytes = if most == u64::MAX { usize::MAX } else { 1 + self.rng.below(most) as usize };
+        let bytes = if most == u64::MAX {
+            usize::MAX
+        } else {
+            1 + self.rng.below(most) as usize
+        };
         self.clients[n].read(bytes, &mut self.model, &mut self.counts);
     }
 }
 
 /// How many messages of a client the hub has refused.
 fn refused(world: &World, client: ClientId) -> u64 {
-    world.hub.client(&client.to_string(), world.now).map_or(0, |client| client.refused)
+    world
+        .hub
+        .client(&client.to_string(), world.now)
+        .map_or(0, |client| client.refused)
 }

@@ -32,7 +32,12 @@ enum Item {
     /// An answer to a request.
     Answer(u64),
     /// A message that was forwarded.
-    Message { channel: Option<ChannelId>, sender: ClientId, retained: bool, body: Vec<u8> },
+    Message {
+        channel: Option<ChannelId>,
+        sender: ClientId,
+        retained: bool,
+        body: Vec<u8>,
+    },
     /// A change of presence, with its revision.
     Presence(ChannelId, ClientId, Change, u64),
 }
@@ -42,7 +47,12 @@ enum Item {
 pub(super) enum Heard<'a> {
     Answer(u64),
     Gap(Option<ChannelId>, u64),
-    Message { channel: Option<ChannelId>, sender: ClientId, retained: bool, body: &'a [u8] },
+    Message {
+        channel: Option<ChannelId>,
+        sender: ClientId,
+        retained: bool,
+        body: &'a [u8],
+    },
     Presence(ChannelId, ClientId, Change, u64),
     Refusal(u64),
 }
@@ -68,7 +78,11 @@ impl Item {
     /// The channel in whose gap the item may be counted.
     fn channel(&self) -> Option<ChannelId> {
         match self {
-            Self::Message { channel, retained: false, .. } => *channel,
+            Self::Message {
+                channel,
+                retained: false,
+                ..
+            } => *channel,
             Self::Presence(channel, ..) => Some(*channel),
             _ => None,
         }
@@ -78,8 +92,18 @@ impl Item {
         match (self, heard) {
             (Self::Answer(request), Heard::Answer(of) | Heard::Refusal(of)) => request == of,
             (
-                Self::Message { channel, sender, retained, body },
-                Heard::Message { channel: c, sender: s, retained: r, body: b },
+                Self::Message {
+                    channel,
+                    sender,
+                    retained,
+                    body,
+                },
+                Heard::Message {
+                    channel: c,
+                    sender: s,
+                    retained: r,
+                    body: b,
+                },
             ) => channel == c && sender == s && retained == r && body == b,
             (
                 Self::Presence(channel, client, change, revision),
@@ -188,7 +212,11 @@ impl Model {
         expected.said += 1;
         let request = expected.said;
         match frame {
-            ClientFrame::Join { name, hidden, state } => self.join(client, request, name, hidden, state),
+            ClientFrame::Join {
+                name,
+                hidden,
+                state,
+            } => self.join(client, request, name, hidden, state),
             ClientFrame::Leave { channel } => {
                 self.leave(channel, client);
                 self.expect(client, Item::Answer(request));
@@ -210,7 +238,11 @@ impl Model {
                 }
                 self.expect(client, Item::Answer(request));
             }
-            ClientFrame::Subscribe { channel, filter, snapshot } => {
+            ClientFrame::Subscribe {
+                channel,
+                filter,
+                snapshot,
+            } => {
                 self.expect(client, Item::Answer(request));
                 if refused {
                     return;
@@ -218,7 +250,9 @@ impl Model {
                 if snapshot {
                     self.values(client, channel, filter);
                 }
-                let member = self.member(channel, client).expect("only members subscribe");
+                let member = self
+                    .member(channel, client)
+                    .expect("only members subscribe");
                 member.filters.insert(filter.into());
             }
             ClientFrame::Unsubscribe { channel, filter } => {
@@ -239,15 +273,27 @@ impl Model {
     }
 
     fn join(&mut self, client: ClientId, request: u64, name: &str, hidden: bool, state: &[u8]) {
-        let known = self.rooms.iter().find(|(_, room)| room.name == name).map(|(id, _)| *id);
+        let known = self
+            .rooms
+            .iter()
+            .find(|(_, room)| room.name == name)
+            .map(|(id, _)| *id);
         let channel = known.unwrap_or_else(|| {
             self.rooms_so_far += 1;
             let channel = ChannelId(self.rooms_so_far);
-            self.rooms.insert(channel, Room { name: name.into(), ..Room::default() });
+            self.rooms.insert(
+                channel,
+                Room {
+                    name: name.into(),
+                    ..Room::default()
+                },
+            );
             channel
         });
         let members = &mut self.rooms.get_mut(&channel).expect("just made").members;
-        let before = members.get(&client).map(|member| (member.hidden, member.state.clone()));
+        let before = members
+            .get(&client)
+            .map(|member| (member.hidden, member.state.clone()));
         let member = members.entry(client).or_default();
         member.hidden = hidden;
         member.state = state.to_vec();
@@ -301,17 +347,32 @@ impl Model {
         refused: bool,
     ) {
         let (channel, receivers) = match message {
-            Message::Direct { to: Target::Id(to), .. } => {
+            Message::Direct {
+                to: Target::Id(to), ..
+            } => {
                 if refused {
                     return self.expect(client, Item::Answer(request));
                 }
-                assert!(self.clients.contains_key(&to), "{to} is gone, and was sent something");
+                assert!(
+                    self.clients.contains_key(&to),
+                    "{to} is gone, and was sent something"
+                );
                 let (sender, body) = (client, body.to_vec());
-                let item = Item::Message { channel: None, sender, retained: false, body };
+                let item = Item::Message {
+                    channel: None,
+                    sender,
+                    retained: false,
+                    body,
+                };
                 return self.expect(to, item);
             }
             Message::Broadcast { channel, .. } => (channel, None),
-            Message::Publish { channel, topic, retain, .. } => (channel, Some((topic, retain))),
+            Message::Publish {
+                channel,
+                topic,
+                retain,
+                ..
+            } => (channel, Some((topic, retain))),
             other => panic!("the simulated clients never say {other:?}"),
         };
         if self.member(channel, client).is_none() {
@@ -319,7 +380,12 @@ impl Model {
         }
         let room = self.rooms.get_mut(&channel).expect("it has a member");
         let to: Vec<ClientId> = match receivers {
-            None => room.members.keys().copied().filter(|member| *member != client).collect(),
+            None => room
+                .members
+                .keys()
+                .copied()
+                .filter(|member| *member != client)
+                .collect(),
             Some((topic, retain)) => {
                 match retain {
                     Retain::No => {}
@@ -331,7 +397,10 @@ impl Model {
                     }
                 }
                 let matches = |filter: &String| {
-                    filter.parse::<TopicFilter>().expect("a filter").matches(topic)
+                    filter
+                        .parse::<TopicFilter>()
+                        .expect("a filter")
+                        .matches(topic)
                 };
                 room.members
                     .iter()
@@ -412,7 +481,11 @@ impl Model {
     pub(super) fn finish(&mut self, client: ClientId) {
         if let Some(expected) = self.clients.get_mut(&client) {
             expected.cross_out(client);
-            assert_eq!(expected.items, [], "{client} never heard these, and no gap says so");
+            assert_eq!(
+                expected.items,
+                [],
+                "{client} never heard these, and no gap says so"
+            );
         }
     }
 }
@@ -425,11 +498,18 @@ impl Expected {
         for _ in 0..lost {
             let item = self.items.pop_front();
             let channel = item.as_ref().map(Item::channel);
-            let counted = channel.into_iter().flat_map(|channel| [channel, None]).any(|channel| {
-                let lost = self.gaps.get_mut(&channel).filter(|lost| **lost > 0);
-                lost.map(|lost| *lost -= 1).is_some()
-            });
-            assert!(counted, "{client}: the gaps cannot count {item:?}; they have {:?}", self.gaps);
+            let counted = channel
+                .into_iter()
+                .flat_map(|channel| [channel, None])
+                .any(|channel| {
+                    let lost = self.gaps.get_mut(&channel).filter(|lost| **lost > 0);
+                    lost.map(|lost| *lost -= 1).is_some()
+                });
+            assert!(
+                counted,
+                "{client}: the gaps cannot count {item:?}; they have {:?}",
+                self.gaps
+            );
         }
         self.gaps.clear();
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Limits, Member,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Hello, Limits, Member,
     Message, RawFrame, ResumeToken, Resumed, Retain, Run, Status, Version, Welcome,
 };
 
@@ -14,6 +14,7 @@ use super::*;
 use crate::Error;
 use crate::testing::in_words;
 
+mod cuts;
 mod delivery;
 mod presence;
 mod session;
@@ -34,7 +35,10 @@ fn settings() -> Settings {
         name: Some("ana".parse().unwrap()),
         session_ttl: None,
         resume: true,
-        inbox: InboxLimits { messages: 4, bytes: 1024 * 1024 },
+        inbox: InboxLimits {
+            messages: 4,
+            bytes: 1024 * 1024,
+        },
         unconfirmed_bytes: 4096,
     }
 }
@@ -47,8 +51,15 @@ impl World {
 
     fn with(settings: Settings) -> Self {
         let now = Instant::now();
-        let mut world = Self { core: Core::new(settings, now), now, position: 0 };
-        assert!(world.hello().resume.is_none(), "there is nothing to resume yet");
+        let mut world = Self {
+            core: Core::new(settings, now),
+            now,
+            position: 0,
+        };
+        assert!(
+            world.hello().resume.is_none(),
+            "there is nothing to resume yet"
+        );
         world.welcome(1, None, 0);
         world
     }
@@ -74,7 +85,11 @@ impl World {
             received,
             ttl_ms: 120_000,
             ping_ms: 10_000,
-            limits: Limits { payload_bytes: 1_000, outbox_messages: 80, ..Limits::default() },
+            limits: Limits {
+                payload_bytes: 1_000,
+                outbox_messages: 80,
+                ..Limits::default()
+            },
         };
         self.core.welcome(&welcome, self.now).unwrap();
     }
@@ -86,13 +101,21 @@ impl World {
 
     /// Another connection of the same session; the broker carried out `received` messages.
     fn resumes(&mut self, received: u64) {
-        let resumed = Resumed { recovered: true, replayed: 0, lost: Some(0) };
+        let resumed = Resumed {
+            recovered: true,
+            replayed: 0,
+            lost: Some(0),
+        };
         self.welcome(1, Some(resumed), received);
     }
 
     /// Another connection; the broker does not know the session any more.
     fn starts_anew(&mut self) {
-        let resumed = Resumed { recovered: false, replayed: 0, lost: None };
+        let resumed = Resumed {
+            recovered: false,
+            replayed: 0,
+            lost: None,
+        };
         self.position = 0;
         self.welcome(2, Some(resumed), 0);
     }
@@ -125,8 +148,14 @@ impl World {
     }
 
     fn reads(&mut self, chunk: &mut Bytes) -> Progress {
-        let progress = self.core.receive(chunk, 64 * 1024, self.now).expect("the broker is right");
-        self.core.streams.values().for_each(|stream| stream.inbox.check());
+        let progress = self
+            .core
+            .receive(chunk, 64 * 1024, self.now)
+            .expect("the broker is right");
+        self.core
+            .streams
+            .values()
+            .for_each(|stream| stream.inbox.check());
         progress
     }
 
@@ -136,26 +165,41 @@ impl World {
         self.says();
         self.position += 1;
         let request = self.position;
-        self.hears(&[BrokerFrame::Joined { request, channel: KIOSK, offset: 0 }]);
+        self.hears(&[BrokerFrame::Joined {
+            request,
+            channel: KIOSK,
+            offset: 0,
+        }]);
         assert!(matches!(self.outcome(ticket), Some(Ok(Answer::Done))));
         room
     }
 
     /// Opens a stream of live messages and lets the broker agree.
     fn subscribes(&mut self, room: RoomId, filter: &str) -> StreamId {
-        let (stream, ticket) = self.core.open_stream(Some(room), topics(filter, false)).unwrap();
+        let (stream, ticket) = self
+            .core
+            .open_stream(Some(room), topics(filter, false))
+            .unwrap();
         if let Some(ticket) = ticket {
             self.says();
             self.position += 1;
             let request = self.position;
-            self.hears(&[BrokerFrame::Values { request, channel: KIOSK, offset: 0, count: 0 }]);
+            self.hears(&[BrokerFrame::Values {
+                request,
+                channel: KIOSK,
+                offset: 0,
+                count: 0,
+            }]);
             assert!(matches!(self.outcome(ticket), Some(Ok(Answer::Done))));
         }
         stream
     }
 
     fn publishes(&mut self, room: RoomId, topic: &str, text: &str) {
-        assert!(matches!(self.publish(room, topic, text, false), Poll::Ready(Ok(None))));
+        assert!(matches!(
+            self.publish(room, topic, text, false),
+            Poll::Ready(Ok(None))
+        ));
         self.position += 1;
     }
 
@@ -175,13 +219,23 @@ impl World {
         confirm: bool,
     ) -> Poll<Result<Option<Ticket>, Error>> {
         let (content, payload) = (ContentType::TEXT, text.as_bytes());
-        let outbound = Outbound::Publish { room, retain: Retain::No, content, topic, payload };
-        self.core.poll_send(&outbound, confirm, &Context::from_waker(Waker::noop()))
+        let outbound = Outbound::Publish {
+            room,
+            retain: Retain::No,
+            content,
+            topic,
+            payload,
+        };
+        self.core
+            .poll_send(&outbound, confirm, &Context::from_waker(Waker::noop()))
     }
 
     /// What a ticket came to, if to anything yet.
     fn outcome(&mut self, ticket: Ticket) -> Option<Outcome> {
-        match self.core.poll_ticket(ticket, &Context::from_waker(Waker::noop())) {
+        match self
+            .core
+            .poll_ticket(ticket, &Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => None,
         }
@@ -207,7 +261,11 @@ impl World {
                     Entry::Run(mut piece) => {
                         while let Some(message) = piece.next(&mut last_topic) {
                             let text = message.text().unwrap();
-                            let retained = if message.is_retained() { " (retained)" } else { "" };
+                            let retained = if message.is_retained() {
+                                " (retained)"
+                            } else {
+                                ""
+                            };
                             got.push(format!("{text}@{}{retained}", message.offset()));
                         }
                     }
@@ -228,7 +286,11 @@ impl World {
 }
 
 fn topics(filter: &str, retained: bool) -> Takes {
-    Takes::Topics { filter: filter.parse().unwrap(), retained, broadcasts: false }
+    Takes::Topics {
+        filter: filter.parse().unwrap(),
+        retained,
+        broadcasts: false,
+    }
 }
 
 /// A run of another client, with messages to one topic.

@@ -5,24 +5,41 @@ use localhub_protocol::Change;
 use super::*;
 
 fn member(id: u64, name: &str) -> Member<'_> {
-    Member { client: ClientId(id), name, status: Status::Online, state: &[] }
+    Member {
+        client: ClientId(id),
+        name,
+        status: Status::Online,
+        state: &[],
+    }
 }
 
 fn changed(revision: u64, change: Change, member: Member<'_>) -> BrokerFrame<'_> {
-    BrokerFrame::Presence { channel: KIOSK, revision, change, member }
+    BrokerFrame::Presence {
+        channel: KIOSK,
+        revision,
+        change,
+        member,
+    }
 }
 
 fn told<'a>(request: u64, revision: u64, members: &[Member<'a>]) -> BrokerFrame<'a> {
     let (more, members) = (false, members.to_vec());
-    BrokerFrame::Members { request, channel: KIOSK, revision, more, members }
+    BrokerFrame::Members {
+        request,
+        channel: KIOSK,
+        revision,
+        more,
+        members,
+    }
 }
 
 impl World {
     fn names(&mut self, ticket: Ticket) -> Vec<String> {
         match self.outcome(ticket) {
-            Some(Ok(Answer::Members(members))) => {
-                members.iter().map(|member| member.name.to_string()).collect()
-            }
+            Some(Ok(Answer::Members(members))) => members
+                .iter()
+                .map(|member| member.name.to_string())
+                .collect(),
             other => panic!("no members: {other:?}"),
         }
     }
@@ -37,9 +54,10 @@ impl World {
                 .iter()
                 .map(|event| format!("{:?} {}", event.change, event.member.name))
                 .collect(),
-            Poll::Ready(Seen::Anew { members, .. }) => {
-                members.iter().map(|member| format!("anew {}", member.name)).collect()
-            }
+            Poll::Ready(Seen::Anew { members, .. }) => members
+                .iter()
+                .map(|member| format!("anew {}", member.name))
+                .collect(),
         }
     }
 }
@@ -85,9 +103,16 @@ fn members_alone_are_watched_no_longer_than_it_takes() {
 
     let (watcher, _) = world.core.members(room, true).unwrap();
     assert_eq!(world.says(), ["watch 7 true"]);
-    world.hears(&[BrokerFrame::Done { request: 3 }, told(4, 4, &[member(1, "ana")])]);
+    world.hears(&[
+        BrokerFrame::Done { request: 3 },
+        told(4, 4, &[member(1, "ana")]),
+    ]);
     let (_, ticket) = world.core.members(room, false).unwrap();
-    assert_eq!(world.names(ticket), ["ana"], "a watched channel need not be asked about");
+    assert_eq!(
+        world.names(ticket),
+        ["ana"],
+        "a watched channel need not be asked about"
+    );
     world.core.close_watcher(watcher.unwrap());
     assert_eq!(world.says(), ["watch 7 false"]);
 }
@@ -119,7 +144,11 @@ fn a_gap_has_the_members_told_anew() {
     world.says();
     world.hears(&[told(2, 4, &[member(1, "ana")])]);
     world.sees(watcher);
-    let lost = localhub_protocol::Gap { channel: Some(KIOSK), lost: 1, cause: Code::SLOW_CONSUMER };
+    let lost = localhub_protocol::Gap {
+        channel: Some(KIOSK),
+        lost: 1,
+        cause: Code::SLOW_CONSUMER,
+    };
     world.hears(&[BrokerFrame::Gap(lost)]);
     assert_eq!(world.says(), ["watch 7 true"]);
 }
@@ -136,7 +165,11 @@ fn a_new_session_has_the_members_told_anew() {
     world.loses_connection();
     world.starts_anew();
     world.says();
-    world.hears(&[BrokerFrame::Joined { request: 1, channel: KIOSK, offset: 0 }]);
+    world.hears(&[BrokerFrame::Joined {
+        request: 1,
+        channel: KIOSK,
+        offset: 0,
+    }]);
     assert_eq!(world.says(), ["watch 7 true"]);
     world.hears(&[told(2, 1, &[member(2, "ana")])]);
     assert_eq!(world.sees(watcher), ["anew ana"]);
@@ -151,7 +184,11 @@ fn a_watcher_that_does_not_read_finds_who_is_there() {
     world.hears(&[told(2, 0, &[])]);
     world.sees(watcher);
     for revision in 1..=2_001 {
-        let change = if revision % 2 == 1 { Change::Joined } else { Change::Left };
+        let change = if revision % 2 == 1 {
+            Change::Joined
+        } else {
+            Change::Left
+        };
         world.hears(&[changed(revision, change, member(5, "bo"))]);
     }
     assert_eq!(world.sees(watcher), ["anew bo"]);
