@@ -178,7 +178,7 @@ impl Place {
                 .map(|parked| millis(now.saturating_sub(parked.since))),
             channels: self
                 .joined
-                .values()
+                .iter()
                 .map(|channel| channel.name.to_string())
                 .collect(),
             subscriptions: session.subscriptions.load(Ordering::Relaxed),

@@ -33,6 +33,7 @@ mod batch;
 mod budget;
 mod channel;
 mod identity;
+mod joined;
 mod outbox;
 mod peer;
 mod refusal;
@@ -42,6 +43,7 @@ mod wakes;
 
 use budget::Budget;
 use channel::{Channel, ChannelLimits};
+use joined::Joined;
 use outbox::{Outbox, OutboxLimits};
 use session::{FIRST_GENERATION, Session};
 
@@ -151,7 +153,7 @@ struct Registry {
 #[derive(Debug)]
 struct Place {
     session: Arc<Session>,
-    joined: BTreeMap<ChannelId, Arc<Channel>>,
+    joined: Joined,
     /// SHA-256 of the token that resumes it.
     token: [u8; 32],
     /// SHA-256 of the token before, until the client has shown that it got the newer one: the
@@ -323,7 +325,7 @@ impl Hub {
             self.end(session.id, Code::BAD_POSITION, wakes);
             return Err(Code::BAD_POSITION.into());
         };
-        for channel in channels.values() {
+        for channel in channels.iter() {
             channel.set_status(session.id, Status::Online, wakes);
         }
         let resumed = Resumed {
@@ -392,7 +394,7 @@ impl Hub {
             id,
             Place {
                 session: session.clone(),
-                joined: BTreeMap::new(),
+                joined: Joined::default(),
                 token: hash(token),
                 spent: None,
                 ttl,
@@ -405,7 +407,7 @@ impl Hub {
             session,
             FIRST_GENERATION,
             0,
-            BTreeMap::new(),
+            Joined::default(),
         ))
     }
 
@@ -455,7 +457,7 @@ impl Hub {
         let until = now + place.ttl;
         place.parked = Some(Parked { since: now, until });
         registry.parked.insert((until, session.id));
-        for channel in place.joined.values() {
+        for channel in place.joined.iter() {
             channel.set_status(session.id, Status::Away, wakes);
         }
     }
@@ -500,8 +502,8 @@ impl Hub {
         self.directory.ids.remove(&client);
         self.directory.names.remove(&place.session.name);
         place.session.next_generation();
-        for channel in place.joined.into_values() {
-            self.part(registry, &channel, &place.session, wakes);
+        for channel in place.joined.iter() {
+            self.part(registry, channel, &place.session, wakes);
         }
         let outbox = &place.session.outbox;
         outbox.close(code, wakes);
@@ -552,7 +554,7 @@ impl Hub {
             });
         }
         let limit = self.settings.limits.channels;
-        let member = known.is_some_and(|channel| place.joined.contains_key(&channel.id));
+        let member = known.is_some_and(|channel| place.joined.contains(channel.id));
         if !member && place.joined.len() as u64 >= limit {
             return Err(Refusal::LimitReached {
                 what: "too many channels for one client",
@@ -568,7 +570,7 @@ impl Hub {
             let id = ChannelId(registry.channels_so_far);
             Arc::new(Channel::new(id, name.clone(), limits, self.budget.clone()))
         });
-        place.joined.insert(channel.id, channel.clone());
+        place.joined.insert(channel.clone());
         Ok(channel.clone())
     }
 
@@ -587,7 +589,7 @@ impl Hub {
             .get_mut(&session.id)
             .filter(|place| place.session.generation() == generation)
             .ok_or(Refusal::UnknownClient)?;
-        if place.joined.remove(&channel.id).is_none() {
+        if place.joined.remove(channel.id).is_none() {
             return Err(Refusal::NotAMember);
         }
         self.part(registry, channel, session, wakes);
@@ -606,7 +608,7 @@ impl Hub {
                 "{client} is not in the directory"
             );
             assert!(self.directory.names.contains_key(&place.session.name));
-            for channel in place.joined.values() {
+            for channel in place.joined.iter() {
                 assert!(
                     channel.clients().contains(client),
                     "{client} is not a member"
@@ -626,7 +628,7 @@ impl Hub {
             for client in channel.clients() {
                 let place = &registry.sessions[&client];
                 assert!(
-                    place.joined.contains_key(&channel.id),
+                    place.joined.contains(channel.id),
                     "{client} never joined {name}"
                 );
             }

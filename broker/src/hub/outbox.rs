@@ -346,6 +346,11 @@ impl Outbox {
         }
         state.acked = state.acked.max(received);
         self.trim(&mut state);
+        if state.sent.is_empty() && state.waiting.is_empty() {
+            // A session that is quiet now may stay so for hours.
+            state.sent = VecDeque::new();
+            state.waiting = VecDeque::new();
+        }
         true
     }
 

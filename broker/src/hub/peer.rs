@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use localhub_protocol::{
 };
 
 use super::channel::{Channel, Run};
+use super::joined::Joined;
 use super::outbox::{Entry, Origin, Sender};
 use super::session::{FIRST_GENERATION, Session};
 use super::{Batch, Close, Hub, Refusal, Wakes};
@@ -28,7 +28,7 @@ pub struct Peer {
     sender: Sender,
     /// The channels this client is in. A shortcut, never the authority: the channel itself
     /// refuses a sender that it does not know.
-    joined: BTreeMap<ChannelId, Arc<Channel>>,
+    joined: Joined,
     /// Control frames that go out before anything else.
     control: Vec<u8>,
     /// Pongs to send, each once everything up to a position is sent.
@@ -77,7 +77,7 @@ impl Peer {
         session: Arc<Session>,
         generation: u64,
         received: u64,
-        joined: BTreeMap<ChannelId, Arc<Channel>>,
+        joined: Joined,
     ) -> Self {
         let sender = Sender {
             client: session.id,
@@ -421,7 +421,7 @@ impl Peer {
         let name = name.parse().map_err(Refusal::BadChannelName)?;
         let channel = self.hub.join(&self.session, self.generation, name)?;
         channel.join(&self.session, request, hidden, state, wakes);
-        self.joined.insert(channel.id, channel);
+        self.joined.insert(channel);
         Ok(())
     }
 
@@ -431,7 +431,7 @@ impl Peer {
         channel: ChannelId,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
-        let channel = self.joined.remove(&channel).ok_or(Refusal::NotAMember)?;
+        let channel = self.joined.remove(channel).ok_or(Refusal::NotAMember)?;
         self.hub
             .leave(&self.session, self.generation, &channel, wakes)?;
         self.session
@@ -498,7 +498,7 @@ impl Peer {
     }
 
     fn channel(&self, channel: ChannelId) -> Result<&Arc<Channel>, Refusal> {
-        self.joined.get(&channel).ok_or(Refusal::NotAMember)
+        self.joined.get(channel).ok_or(Refusal::NotAMember)
     }
 
     fn refuse(&self, first: u64, count: u64, refusal: Refusal, wakes: &mut Wakes) {

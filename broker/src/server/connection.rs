@@ -501,14 +501,22 @@ fn poll_read<S: AsyncRead + Readiness + Unpin>(
     max: usize,
 ) -> Poll<io::Result<usize>> {
     // Nobody needs a buffer to wait.
-    ready!(stream.poll_readable(cx))?;
+    if stream.poll_readable(cx)?.is_pending() {
+        release(buffer);
+        return Poll::Pending;
+    }
     buffer.reserve(max.min(READ_BYTES));
     let before = buffer.len();
     let mut room = (&mut *buffer).limit(max);
     let read = pin!(stream.read_buf(&mut room)).poll(cx);
+    release(buffer);
+    ready!(read)?;
+    Poll::Ready(Ok(buffer.len().saturating_sub(before)))
+}
+
+/// Gives back the room of a buffer that holds nothing.
+fn release(buffer: &mut BytesMut) {
     if buffer.is_empty() {
         *buffer = BytesMut::new();
     }
-    ready!(read)?;
-    Poll::Ready(Ok(buffer.len().saturating_sub(before)))
 }
