@@ -1,0 +1,240 @@
+use super::shared::{
+    expect, framed, read_ack, read_close, read_kind, read_probe, write_ack, write_close,
+    write_probe,
+};
+use crate::cbor::Reader;
+use crate::message::Message;
+use crate::{ChannelId, Code, FrameError, Hello, kind};
+
+/// A frame that a client sends. Names, topics and filters are not yet checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClientFrame<'a> {
+    /// Opens the connection; nothing else is accepted before it, and it is accepted once.
+    Hello(Hello<'a>),
+    /// Confirms that the client received this many messages since its session began.
+    Ack {
+        /// How many.
+        received: u64,
+    },
+    /// Asks for a pong, which also says how far the broker has come.
+    Ping {
+        /// Comes back in the pong.
+        nonce: u64,
+        /// As in `Ack`.
+        received: u64,
+    },
+    /// Answers a ping of the broker.
+    Pong {
+        /// The nonce of the ping.
+        nonce: u64,
+        /// As in `Ack`.
+        received: u64,
+    },
+    /// Ends the session.
+    Close {
+        /// Why; usually [`Code::GOODBYE`].
+        code: Code,
+        /// Why, in words.
+        detail: &'a str,
+    },
+    /// A message for others.
+    Message(Message<'a>),
+    /// Enters a channel. Answered by `Joined`.
+    Join {
+        /// The channel's name.
+        name: &'a str,
+        /// Whether the member is left out of presence: it hears, and is not heard of.
+        hidden: bool,
+        /// The member's presence state: a CBOR map from text to anything, or nothing.
+        state: &'a [u8],
+    },
+    /// Leaves a channel. Answered by `Done`.
+    Leave {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Replaces the member's presence state. Answered by `Done`.
+    PresenceSet {
+        /// The channel.
+        channel: ChannelId,
+        /// The new state.
+        state: &'a [u8],
+    },
+    /// Starts or stops presence changes. The start is answered by `Members`, the stop by `Done`.
+    PresenceWatch {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether changes are wanted from now on.
+        on: bool,
+    },
+    /// Adds a subscription. Answered by `Values`, with or without any.
+    Subscribe {
+        /// The channel.
+        channel: ChannelId,
+        /// The topic filter.
+        filter: &'a str,
+        /// Whether the retained values that match come first.
+        snapshot: bool,
+    },
+    /// Ends a subscription. Answered by `Done`.
+    Unsubscribe {
+        /// The channel.
+        channel: ChannelId,
+        /// The topic filter, as it was subscribed.
+        filter: &'a str,
+    },
+    /// Asks for the retained values that match. Answered by `Values`.
+    Snapshot {
+        /// The channel.
+        channel: ChannelId,
+        /// The topic filter.
+        filter: &'a str,
+    },
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Decodes the body of one frame, borrowing from it.
+    ///
+    /// # Errors
+    /// The body is not exactly one frame that a client may send.
+    pub fn decode(body: &'a [u8]) -> Result<Self, FrameError> {
+        let r = &mut Reader::new(body);
+        let (items, kind) = read_kind(r)?;
+        let frame = match kind {
+            kind::HELLO => {
+                expect(items, Hello::ITEMS).and_then(|()| Hello::read(r).map(Self::Hello))?
+            }
+            kind::ACK => Self::Ack {
+                received: read_ack(items, r)?,
+            },
+            kind::PING => {
+                let (nonce, received) = read_probe(items, r)?;
+                Self::Ping { nonce, received }
+            }
+            kind::PONG => {
+                let (nonce, received) = read_probe(items, r)?;
+                Self::Pong { nonce, received }
+            }
+            kind::CLOSE => {
+                let (code, detail) = read_close(items, r)?;
+                Self::Close { code, detail }
+            }
+            kind::PUBLISH..=kind::REPLY => Message::read(kind, items, r).map(Self::Message)?,
+            kind::JOIN => {
+                expect(items, 4)?;
+                Self::Join {
+                    name: r.text()?,
+                    hidden: r.bool()?,
+                    state: r.bytes()?,
+                }
+            }
+            kind::LEAVE => {
+                expect(items, 2)?;
+                Self::Leave {
+                    channel: ChannelId(r.uint()?),
+                }
+            }
+            kind::PRESENCE_SET => {
+                expect(items, 3)?;
+                Self::PresenceSet {
+                    channel: ChannelId(r.uint()?),
+                    state: r.bytes()?,
+                }
+            }
+            kind::PRESENCE_WATCH => {
+                expect(items, 3)?;
+                Self::PresenceWatch {
+                    channel: ChannelId(r.uint()?),
+                    on: r.bool()?,
+                }
+            }
+            kind::SUBSCRIBE => {
+                expect(items, 4)?;
+                Self::Subscribe {
+                    channel: ChannelId(r.uint()?),
+                    filter: r.text()?,
+                    snapshot: r.bool()?,
+                }
+            }
+            kind::UNSUBSCRIBE => {
+                expect(items, 3)?;
+                Self::Unsubscribe {
+                    channel: ChannelId(r.uint()?),
+                    filter: r.text()?,
+                }
+            }
+            kind::SNAPSHOT => {
+                expect(items, 3)?;
+                Self::Snapshot {
+                    channel: ChannelId(r.uint()?),
+                    filter: r.text()?,
+                }
+            }
+            kind::WELCOME | kind::GOAWAY..=kind::RUN | kind::DONE..=kind::REFUSAL => {
+                return Err(FrameError::OutOfOrder { kind });
+            }
+            kind => return Err(FrameError::UnknownKind { kind }),
+        };
+        r.end()?;
+        Ok(frame)
+    }
+
+    /// Appends the frame, its length prefix first, to `buffer`.
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        framed(buffer, |w| {
+            match self {
+                Self::Hello(hello) => {
+                    hello.write(w);
+                    w
+                }
+                Self::Ack { received } => write_ack(*received, w),
+                Self::Ping { nonce, received } => write_probe(kind::PING, *nonce, *received, w),
+                Self::Pong { nonce, received } => write_probe(kind::PONG, *nonce, *received, w),
+                Self::Close { code, detail } => write_close(*code, detail, w),
+                Self::Message(message) => {
+                    message.write(w);
+                    w
+                }
+                Self::Join {
+                    name,
+                    hidden,
+                    state,
+                } => w
+                    .array(4)
+                    .uint(kind::JOIN)
+                    .text(name)
+                    .bool(*hidden)
+                    .bytes(state),
+                Self::Leave { channel } => w.array(2).uint(kind::LEAVE).uint(channel.0),
+                Self::PresenceSet { channel, state } => w
+                    .array(3)
+                    .uint(kind::PRESENCE_SET)
+                    .uint(channel.0)
+                    .bytes(state),
+                Self::PresenceWatch { channel, on } => w
+                    .array(3)
+                    .uint(kind::PRESENCE_WATCH)
+                    .uint(channel.0)
+                    .bool(*on),
+                Self::Subscribe {
+                    channel,
+                    filter,
+                    snapshot,
+                } => w
+                    .array(4)
+                    .uint(kind::SUBSCRIBE)
+                    .uint(channel.0)
+                    .text(filter)
+                    .bool(*snapshot),
+                Self::Unsubscribe { channel, filter } => w
+                    .array(3)
+                    .uint(kind::UNSUBSCRIBE)
+                    .uint(channel.0)
+                    .text(filter),
+                Self::Snapshot { channel, filter } => {
+                    w.array(3).uint(kind::SNAPSHOT).uint(channel.0).text(filter)
+                }
+            };
+        });
+    }
+}
