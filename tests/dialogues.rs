@@ -1052,6 +1052,61 @@ mod operators {
     }
 
     #[test]
+    fn the_last_ends_are_listed_the_newest_first() {
+        let mut world = World::default();
+        let mut op = world.client("op");
+        for n in 0..3 {
+            let mut puppet = world.client(&format!("p{n}"));
+            puppet.peer.as_mut().unwrap().ends("goodbye", "");
+            puppet.departs(&world, Departure::Final);
+        }
+        let mut away = world.client("away");
+        away.peer.as_mut().unwrap().ends("lost", "");
+        away.loses_connection(&world);
+        let page = admin::Page {
+            after: None,
+            limit: None,
+        };
+        let (_, answer) = ask(&mut op, admin::SESSIONS, &admin::encode(&page));
+        let sessions: admin::Sessions = admin::decode(&answer).unwrap();
+        assert_eq!(sessions.sessions[0].client.name, "away");
+        assert_eq!(sessions.sessions[0].expires_ms, 120_000);
+        world.pass(Duration::from_secs(121));
+        let page = admin::Page {
+            after: None,
+            limit: Some(3),
+        };
+        let (_, answer) = ask(&mut op, admin::CLOSED, &admin::encode(&page));
+        let first: admin::Closed = admin::decode(&answer).unwrap();
+        let seen = |page: &admin::Closed| -> Vec<_> {
+            let end = |end: &admin::ClosedView| (end.name.clone().unwrap(), end.reason.clone());
+            page.closed.iter().map(end).collect()
+        };
+        let pair = |name: &str, reason: &str| (name.to_owned(), reason.to_owned());
+        assert_eq!(
+            seen(&first),
+            [
+                pair("away", "expired"),
+                pair("away", "lost"),
+                pair("p2", "goodbye")
+            ]
+        );
+        assert!(first.more && first.closed[1].parked && !first.closed[0].parked);
+        let after = Some(first.closed[2].number.to_string());
+        let (_, answer) = ask(
+            &mut op,
+            admin::CLOSED,
+            &admin::encode(&admin::Page { after, limit: None }),
+        );
+        let second: admin::Closed = admin::decode(&answer).unwrap();
+        assert_eq!(
+            seen(&second),
+            [pair("p1", "goodbye"), pair("p0", "goodbye")]
+        );
+        assert!(!second.more);
+    }
+
+    #[test]
     fn what_the_hub_does_not_know_is_refused() {
         let mut world = World::default();
         let mut op = world.client("op");

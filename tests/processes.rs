@@ -453,6 +453,53 @@ mod operators {
     }
 
     #[test]
+    fn who_went_and_who_is_awaited_can_be_looked_up() {
+        let daemon = daemon();
+        assert!(daemon.json(["closed"]).is_empty());
+        let mut killed = subscriber(&daemon, "#");
+        killed.kill();
+        // This process lives on, so the session of its connection waits.
+        let mut stream = UnixStream::connect(daemon.endpoint()).unwrap();
+        let mut wire = Vec::new();
+        ClientFrame::Hello(hello(Some("absent"), None)).encode(&mut wire);
+        stream.write_all(&wire).unwrap();
+        until("it is there", || {
+            daemon
+                .clients()
+                .iter()
+                .any(|client| client["name"] == "absent")
+        });
+        let mut second = UnixStream::connect(daemon.endpoint()).unwrap();
+        second.write_all(&wire).unwrap();
+        let mut answer = Vec::new();
+        second.read_to_end(&mut answer).unwrap();
+        drop(stream);
+        until("it is awaited", || !daemon.json(["sessions"]).is_empty());
+        let sessions = daemon.json(["sessions"]);
+        assert_eq!(sessions[0]["client"]["name"], "absent");
+        assert!(sessions[0]["expires_ms"].as_u64() <= Some(120_000));
+        let closed = daemon.json(["closed"]);
+        let end = |reason: &str| {
+            let found = closed.iter().find(|end| end["reason"] == reason);
+            found.unwrap_or_else(|| panic!("somebody's end was {reason}: {closed:?}"))
+        };
+        assert_eq!(
+            (&end("lost")["name"], &end("lost")["parked"]),
+            (&"absent".into(), &true.into())
+        );
+        assert_eq!(end("name_taken")["name"], serde_json::Value::Null);
+        assert_eq!(end("name_taken")["pid"], std::process::id());
+        let died = if cfg!(target_os = "linux") {
+            end("died")
+        } else {
+            end("lost")
+        };
+        assert_eq!(died["pid"], killed.pid());
+        assert!(daemon.prints(["closed", "--last", "1"]).contains("REASON"));
+        assert!(daemon.prints(["sessions"]).contains("absent"));
+    }
+
+    #[test]
     fn a_kicked_client_is_told_and_does_not_come_back() {
         let daemon = daemon();
         let mut subscriber = subscriber(&daemon, "#");

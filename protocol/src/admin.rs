@@ -15,6 +15,11 @@ pub const STATUS: &str = "status";
 pub const CLIENTS: &str = "clients";
 /// One client. Arguments [`Named`]; answers with [`ClientView`].
 pub const CLIENT: &str = "client";
+/// The sessions that wait for their client to come back. Arguments [`Page`]; answers with [`Sessions`].
+pub const SESSIONS: &str = "sessions";
+/// The connections and sessions that ended lately, the newest first. Arguments [`Page`]; answers with
+/// [`Closed`].
+pub const CLOSED: &str = "closed";
 /// The channels. Arguments [`Page`]; answers with [`Channels`].
 pub const CHANNELS: &str = "channels";
 /// One channel. Arguments [`Named`]; answers with [`ChannelView`].
@@ -28,7 +33,8 @@ pub const STOP: &str = "stop";
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Page {
-    /// The key of the last entry of the page before: a client id in decimal, or a channel name.
+    /// The key of the last entry of the page before: a client id or a number in decimal, or a channel
+    /// name.
     pub after: Option<String>,
     /// How many entries at most; the broker gives at most 1,000.
     pub limit: Option<u32>,
@@ -48,6 +54,72 @@ pub struct Clients {
     pub clients: Vec<ClientView>,
     /// Whether there are more after the last.
     pub more: bool,
+}
+
+/// A page of sessions without a connection, by ascending id.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Sessions {
+    /// The sessions.
+    pub sessions: Vec<SessionView>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// A session that waits for its client to come back.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SessionView {
+    /// The client that it belongs to.
+    pub client: ClientView,
+    /// After how long it ends if nobody comes, in milliseconds.
+    pub expires_ms: u64,
+    /// How many messages may wait for the client before the oldest are lost.
+    pub window_messages: u64,
+    /// How many bytes.
+    pub window_bytes: u64,
+}
+
+/// A page of ends, the newest first.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Closed {
+    /// The ends.
+    pub closed: Vec<ClosedView>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// The end of a connection, or of a session that nobody came back to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ClosedView {
+    /// The how manieth end it was since the broker began; the key of the list.
+    pub number: u64,
+    /// How long ago, in milliseconds.
+    pub ago_ms: u64,
+    /// Why: `goodbye`, `lost`, `died`, `expired`, or the name of a close code.
+    pub reason: String,
+    /// The particulars; empty where the reason says it all.
+    pub detail: String,
+    /// Whether the session goes on and waits for the client.
+    pub parked: bool,
+    /// The session; `None` if the client was not let in.
+    pub id: Option<ClientId>,
+    /// The client's name; `None` if it was not let in.
+    pub name: Option<String>,
+    /// The process, if the system told.
+    pub pid: Option<u32>,
+    /// The program's file, if the system told.
+    pub executable: Option<String>,
+    /// The user.
+    pub user: String,
+    /// How long the session had existed, in milliseconds.
+    pub age_ms: u64,
+    /// Messages from it.
+    pub messages_in: u64,
+    /// Messages queued for it.
+    pub messages_out: u64,
+    /// Messages that were dropped for it and told as gaps.
+    pub messages_lost: u64,
+    /// Messages of it that were refused.
+    pub refused: u64,
 }
 
 /// A page of channels, by name.

@@ -6,9 +6,9 @@ use localhub_client::{ChannelName, Code, ContentType, Error};
 use serde::Serialize;
 
 use super::Globals;
-use super::clients::tell_left_out;
 use super::shared::content::{self, PayloadFields};
 use super::shared::exit::Exit;
+use super::shared::list::tell_left_out;
 use super::shared::output::Output;
 use super::shared::table::{Column, Table};
 use super::shared::units::{bytes, count, full};

@@ -3,12 +3,10 @@
 use localhub_client::admin::ChannelSummary;
 
 use super::Globals;
-use super::clients::tell_left_out;
-use super::shared::exit::{Exit, note};
-use super::shared::output::Output;
+use super::shared::exit::Exit;
 use super::shared::table::{Column, Table};
 use super::shared::units::{bytes, short};
-use super::shared::{block_on, link};
+use super::shared::{block_on, link, list};
 
 /// List the channels: members, messages, retained values
 #[derive(clap::Args, Debug)]
@@ -20,21 +18,7 @@ pub(crate) fn run(_: Args, globals: &Globals) -> anyhow::Result<Exit> {
         let client = globals.connect().await?;
         let channels = link::channels(&client).await?;
         link::close(client).await;
-        let mut out = Output::new(globals.json);
-        if out.is_json() {
-            for channel in &channels {
-                out.object(channel)?;
-            }
-        } else if channels.is_empty() {
-            note("there are no channels");
-        } else {
-            let table = table(&channels);
-            let (fitted, left_out) = table.fitted(out.columns());
-            out.line(fitted)?;
-            out.flush()?;
-            tell_left_out(&left_out);
-        }
-        out.flush()?;
+        list::show(globals.json, &channels, "there are no channels", table)?;
         Ok(Exit::Done)
     })
 }

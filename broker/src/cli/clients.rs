@@ -5,11 +5,10 @@ use std::path::Path;
 use localhub_client::admin::ClientView;
 
 use super::Globals;
-use super::shared::exit::{Exit, note};
-use super::shared::output::Output;
+use super::shared::exit::Exit;
 use super::shared::table::{Column, Table};
 use super::shared::units::{age, bytes, short};
-use super::shared::{block_on, link};
+use super::shared::{block_on, link, list};
 
 /// List the clients: who they are, their traffic, what waits for them
 #[derive(clap::Args, Debug)]
@@ -25,33 +24,9 @@ pub(crate) fn run(_: Args, globals: &Globals) -> anyhow::Result<Exit> {
         link::close(client).await;
         // This command is gone when the answer is read.
         clients.retain(|client| client.id != me);
-        let mut out = Output::new(globals.json);
-        if out.is_json() {
-            for client in &clients {
-                out.object(client)?;
-            }
-        } else if clients.is_empty() {
-            note("no clients are connected");
-        } else {
-            let table = table(&clients);
-            let (fitted, left_out) = table.fitted(out.columns());
-            out.line(fitted)?;
-            out.flush()?;
-            tell_left_out(&left_out);
-        }
-        out.flush()?;
+        list::show(globals.json, &clients, "no clients are connected", table)?;
         Ok(Exit::Done)
     })
-}
-
-/// Says which columns did not fit the terminal.
-pub(super) fn tell_left_out(titles: &[&str]) {
-    if !titles.is_empty() {
-        note(&format!(
-            "the terminal is too narrow for {} (--json has all)",
-            titles.join(", ")
-        ));
-    }
 }
 
 /// The name of a program without its folder, whichever system it is from.

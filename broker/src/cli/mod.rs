@@ -16,6 +16,7 @@ mod channel;
 mod channels;
 mod client;
 mod clients;
+mod closed;
 mod completions;
 mod config;
 mod demo;
@@ -24,6 +25,7 @@ mod kick;
 mod publish;
 mod send;
 mod serve;
+mod sessions;
 mod shared;
 mod status;
 mod stop;
@@ -69,6 +71,8 @@ enum Verb {
     Status(status::Args),
     Clients(clients::Args),
     Client(client::Args),
+    Sessions(sessions::Args),
+    Closed(closed::Args),
     Channels(channels::Args),
     Channel(channel::Args),
     Watch(watch::Args),
@@ -110,6 +114,7 @@ impl Cli {
             Verb::Channels(args) => channels::run(args, globals),
             Verb::Client(args) => client::run(args, globals),
             Verb::Clients(args) => clients::run(args, globals),
+            Verb::Closed(args) => closed::run(args, globals),
             Verb::Completions(args) => completions::run(args, globals),
             Verb::Config(args) => config::run(args, globals),
             Verb::Demo(args) => {
@@ -120,6 +125,7 @@ impl Cli {
             Verb::Pub(args) => publish::run(args, globals),
             Verb::Send(args) => send::run(args, globals),
             Verb::Serve(args) => serve::run(args, globals),
+            Verb::Sessions(args) => sessions::run(args, globals),
             Verb::Status(args) => status::run(args, globals),
             Verb::Stop(args) => stop::run(args, globals),
             Verb::Sub(args) => sub::run(args, globals),

@@ -3,7 +3,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use localhub_protocol::admin::{
-    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, HubView, Named, Page,
+    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, HubView, Named, Page,
+    SessionView, Sessions,
 };
 use localhub_protocol::{ChannelName, ClientId, Code, Status};
 
@@ -34,6 +35,8 @@ impl Hub {
             admin::STATUS | admin::STOP => admin::encode(&self.status(now)),
             admin::CLIENTS => admin::encode(&self.clients(&read(arguments)?, now)?),
             admin::CLIENT => admin::encode(&self.client(&read::<Named>(arguments)?.name, now)?),
+            admin::SESSIONS => admin::encode(&self.sessions(&read(arguments)?, now)?),
+            admin::CLOSED => admin::encode(&self.closed(&read(arguments)?, now)?),
             admin::CHANNELS => admin::encode(&self.channels(&read(arguments)?)?),
             admin::CHANNEL => admin::encode(&self.channel(&read::<Named>(arguments)?.name)?),
             admin::KICK => {
@@ -83,10 +86,7 @@ impl Hub {
     }
 
     fn clients(&self, page: &Page, now: Duration) -> Result<Clients, Refusal> {
-        let after = match &page.after {
-            Some(text) => ClientId(text.parse().map_err(|_| Refusal::BadRequest)?),
-            None => ClientId::HUB,
-        };
+        let after = number_after(page)?.map_or(ClientId::HUB, ClientId);
         let registry = self.registry.lock();
         let mut rest = registry
             .sessions
@@ -114,6 +114,38 @@ impl Hub {
             .and_then(|id| registry.sessions.get(&id))
             .ok_or(Refusal::UnknownClient)?;
         Ok(place.view(now))
+    }
+
+    fn sessions(&self, page: &Page, now: Duration) -> Result<Sessions, Refusal> {
+        let after = number_after(page)?.map_or(ClientId::HUB, ClientId);
+        let registry = self.registry.lock();
+        let window = &self.settings.limits;
+        let mut rest = registry
+            .sessions
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .filter_map(|(_, place)| Some((place, place.parked?)))
+            .map(|(place, parked)| SessionView {
+                client: place.view(now),
+                expires_ms: millis(parked.until.saturating_sub(now)),
+                window_messages: window.outbox_messages,
+                window_bytes: window.outbox_bytes,
+            });
+        let sessions = rest.by_ref().take(entries(page)).collect();
+        Ok(Sessions {
+            sessions,
+            more: rest.next().is_some(),
+        })
+    }
+
+    fn closed(&self, page: &Page, now: Duration) -> Result<Closed, Refusal> {
+        let before = number_after(page)?;
+        let log = self.closed.lock();
+        let mut rest = log.before(before, now);
+        let closed = rest.by_ref().take(entries(page)).collect();
+        Ok(Closed {
+            closed,
+            more: rest.next().is_some(),
+        })
     }
 
     fn channels(&self, page: &Page) -> Result<Channels, Refusal> {
@@ -172,7 +204,7 @@ impl Place {
             pid: identity.pid,
             executable: identity.executable,
             user: identity.user.to_string(),
-            age_ms: millis(now.saturating_sub(self.since)),
+            age_ms: millis(now.saturating_sub(session.since)),
             away_ms: self
                 .parked
                 .map(|parked| millis(now.saturating_sub(parked.since))),
@@ -199,11 +231,19 @@ fn read<T: serde::de::DeserializeOwned>(arguments: &[u8]) -> Result<T, Refusal> 
     admin::decode(arguments).map_err(|_| Refusal::BadRequest)
 }
 
+/// The key of the last entry of the page before, in lists whose keys are numbers.
+fn number_after(page: &Page) -> Result<Option<u64>, Refusal> {
+    page.after
+        .as_ref()
+        .map(|text| text.parse().map_err(|_| Refusal::BadRequest))
+        .transpose()
+}
+
 fn entries(page: &Page) -> usize {
     page.limit
         .map_or(PAGE_MAX, |limit| (limit as usize).clamp(1, PAGE_MAX))
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

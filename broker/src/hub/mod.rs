@@ -32,6 +32,7 @@ mod admin;
 mod batch;
 mod budget;
 mod channel;
+mod closed;
 mod identity;
 mod joined;
 mod outbox;
@@ -43,6 +44,7 @@ mod wakes;
 
 use budget::Budget;
 use channel::{Channel, ChannelLimits};
+use closed::{ClosedLog, End};
 use joined::Joined;
 use outbox::{Outbox, OutboxLimits};
 use session::{FIRST_GENERATION, Session};
@@ -98,6 +100,8 @@ pub struct Hub {
     budget: Arc<Budget>,
     directory: Directory,
     registry: Mutex<Registry>,
+    /// A leaf, as the outboxes are.
+    closed: Mutex<ClosedLog>,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -160,7 +164,6 @@ struct Place {
     /// welcome that told it may have been lost with its connection.
     spent: Option<[u8; 32]>,
     ttl: Duration,
-    since: Duration,
     parked: Option<Parked>,
 }
 
@@ -186,6 +189,7 @@ impl Hub {
             budget: Arc::new(Budget::new(settings.memory_bytes)),
             directory: Directory::default(),
             registry: Mutex::default(),
+            closed: Mutex::default(),
             counters: Counters::default(),
             settings,
         })
@@ -385,7 +389,7 @@ impl Hub {
             OutboxLimits { bytes, messages },
             self.budget.clone(),
         ));
-        let session = Arc::new(Session::new(id, name, identity, outbox));
+        let session = Arc::new(Session::new(id, name, identity, outbox, now));
         self.directory.ids.insert(id, session.clone());
         self.directory
             .names
@@ -398,7 +402,6 @@ impl Hub {
                 token: hash(token),
                 spent: None,
                 ttl,
-                since: now,
                 parked: None,
             },
         );
@@ -438,19 +441,16 @@ impl Hub {
 
     /// Tells the hub that a connection ended. A connection that a newer one superseded changes nothing.
     pub fn detach(&self, peer: Peer, departure: Departure, now: Duration, wakes: &mut Wakes) {
-        let session = peer.into_session();
-        let Some((session, generation)) = session else {
-            return;
-        };
+        let (session, generation, end) = peer.into_parts();
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
-        if session.generation() != generation {
-            return;
-        }
-        let Some(place) = registry.sessions.get_mut(&session.id) else {
-            return;
+        let known = registry.sessions.get_mut(&session.id);
+        let Some(place) = known.filter(|_| session.generation() == generation) else {
+            return self.note(end.as_ref(), &session, false, now);
         };
-        if departure == Departure::Final || place.ttl.is_zero() || registry.stopping {
+        let over = departure == Departure::Final || place.ttl.is_zero() || registry.stopping;
+        self.note(end.as_ref(), &session, !over, now);
+        if over {
             return self.remove(registry, session.id, Code::GOODBYE, wakes);
         }
         session.outbox.detach();
@@ -469,9 +469,27 @@ impl Hub {
             if until > now {
                 return Some(until);
             }
+            if let Some(place) = registry.sessions.get(&client) {
+                let end = End::of_session(&place.session, "expired", "", false, now);
+                self.closed.lock().push(end);
+            }
             self.remove(&mut registry, client, Code::GOODBYE, wakes);
         }
         None
+    }
+
+    /// Notes for operators how a connection ended, if the server said how.
+    fn note(&self, end: Option<&(String, String)>, session: &Session, parked: bool, now: Duration) {
+        if let Some((reason, detail)) = end {
+            let end = End::of_session(session, reason, detail, parked, now);
+            self.closed.lock().push(end);
+        }
+    }
+
+    /// Notes for operators that a connection was turned away.
+    pub fn note_turned_away(&self, close: &Close, identity: Identity, now: Duration) {
+        let end = End::of_stranger(identity, close.code.name(), &close.detail, now);
+        self.closed.lock().push(end);
     }
 
     /// Ends a session, whatever its connection does; `false` if there is none.

@@ -39,7 +39,8 @@ pub struct Peer {
     confirmed: u64,
     /// Whether the client has yet to show that it got the token of its welcome.
     token_unproven: bool,
-    ended: bool,
+    /// Why the connection ends.
+    end: Option<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Peer {
             received,
             confirmed: received,
             token_unproven: generation != FIRST_GENERATION,
-            ended: false,
+            end: None,
         }
     }
 
@@ -644,9 +645,14 @@ impl Peer {
         self.received
     }
 
-    /// The session and the connection's generation, for the hub to part them.
-    pub(super) fn into_session(mut self) -> Option<(Arc<Session>, u64)> {
-        (!std::mem::replace(&mut self.ended, true)).then(|| (self.session.clone(), self.generation))
+    /// Says why the connection ends, for operators to read: in one word, and in words.
+    pub fn ends(&mut self, reason: &str, detail: &str) {
+        self.end = Some((reason.into(), detail.into()));
+    }
+
+    /// The session, the connection's generation, and why it ended, for the hub to part them.
+    pub(super) fn into_parts(self) -> (Arc<Session>, u64, Option<(String, String)>) {
+        (self.session, self.generation, self.end)
     }
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use localhub_protocol::{ClientId, ClientName, Code};
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub(super) struct Session {
     pub(super) name: ClientName,
     pub(super) identity: Mutex<Identity>,
     pub(super) outbox: Arc<Outbox>,
+    /// When it began.
+    pub(super) since: Duration,
     /// The newest connection's number. Written under the hub's lock.
     generation: AtomicU64,
     /// How many messages of the client were carried out or refused.
@@ -46,12 +49,14 @@ impl Session {
         name: ClientName,
         identity: Identity,
         outbox: Arc<Outbox>,
+        since: Duration,
     ) -> Self {
         Self {
             id,
             name,
             identity: Mutex::new(identity),
             outbox,
+            since,
             generation: AtomicU64::new(FIRST_GENERATION),
             turn: Mutex::new(0),
             subscriptions: AtomicU64::new(0),

@@ -58,6 +58,7 @@ where
     let mut wakes = Wakes::default();
     let mut buffer = BytesMut::new();
     let pid = identity.pid;
+    let stranger = identity.clone();
     // Boxed, so that the task does not keep room for it as long as the connection lives.
     let greeting = Box::pin(greet(
         &mut stream,
@@ -70,7 +71,7 @@ where
         Ok(peer) => peer,
         Err(ending) => {
             wakes.fire();
-            return Box::pin(turn_away(stream, ending, &shared)).await;
+            return Box::pin(turn_away(stream, ending, stranger, &shared)).await;
         }
     };
     wakes.fire();
@@ -151,11 +152,19 @@ async fn greet<S: AsyncRead + Readiness + Unpin>(
 }
 
 /// Tells a client that was not let in why.
-async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, ending: Ending, shared: &Shared) {
+async fn turn_away<S: AsyncWrite + Unpin>(
+    mut stream: S,
+    ending: Ending,
+    identity: Identity,
+    shared: &Shared,
+) {
     let Ending::Closed(close) = ending else {
         return;
     };
     shared.refused(&close, None);
+    shared
+        .hub
+        .note_turned_away(&close, identity, shared.clock.now());
     let mut frame = Vec::new();
     BrokerFrame::Close {
         code: close.code,
@@ -421,9 +430,12 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
 
     /// Says goodbye, and tells the hub what becomes of the session.
     async fn finish(mut self, ending: Ending, pid: Option<u32>, process: Option<&ProcessWatch>) {
+        let ending = match ending {
+            Ending::Lost if died(process).await => Ending::Died,
+            ending => ending,
+        };
         let departure = match &ending {
             Ending::Goodbye | Ending::Died => Departure::Final,
-            Ending::Lost if died(process).await => Departure::Final,
             Ending::Lost => Departure::Lost,
             // A hung client may wake up; one that breaks the rules has nothing to come back for.
             Ending::Closed(close) if close.code == Code::PING_TIMEOUT => Departure::Lost,
@@ -448,6 +460,11 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             Ending::Goodbye => "goodbye",
             Ending::Closed(close) => close.code.name(),
         };
+        let detail = match &ending {
+            Ending::Closed(close) => close.detail.as_str(),
+            _ => "",
+        };
+        self.peer.ends(reason, detail);
         debug!(client = %self.peer.name(), id = %self.peer.client(), pid, reason, "detached");
         let now = self.shared.clock.now();
         self.shared

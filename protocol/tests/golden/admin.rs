@@ -3,7 +3,7 @@ use std::fmt::Debug;
 
 use ciborium::Value as Cbor;
 use localhub_protocol::admin::{
-    self, ChannelView, Channels, ClientView, Clients, HubView, Named, Page,
+    self, ChannelView, Channels, ClientView, Clients, Closed, HubView, Named, Page, Sessions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,13 +59,15 @@ fn an_admin_payload_is_its_value_byte_for_byte() {
             "hub_view" => check::<HubView>(&vector),
             "clients" => check::<Clients>(&vector),
             "client_view" => check::<ClientView>(&vector),
+            "sessions" => check::<Sessions>(&vector),
+            "closed" => check::<Closed>(&vector),
             "channels" => check::<Channels>(&vector),
             "channel_view" => check::<ChannelView>(&vector),
             other => panic!("no shape: {other}"),
         }
         shapes.insert(vector.shape);
     }
-    assert_eq!(shapes.len(), 7, "{shapes:?}");
+    assert_eq!(shapes.len(), 9, "{shapes:?}");
 }
 
 // protocol.md 13

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use localhub::config::{Environment, Flags, Loaded};
-use localhub_client::admin::{self, ChannelSummary, Channels, ClientView, Clients, Named, Page};
+use localhub_client::admin::{
+    self, ChannelSummary, Channels, ClientView, Clients, Closed, ClosedView, Named, Page,
+    SessionView, Sessions,
+};
 use localhub_client::{Client, Code, ConnectionState, ConnectionStates, Endpoint, Error, Options};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::exit::note;
@@ -85,30 +89,61 @@ pub(crate) async fn client_named(
 
 /// All clients, by ascending id. Those that come and go meanwhile may be missing.
 pub(crate) async fn clients(client: &Client) -> Result<Vec<ClientView>, Error> {
-    let mut all = Vec::new();
-    loop {
-        let after = all.last().map(|last: &ClientView| last.id.to_string());
-        let page: Clients = client
-            .admin(admin::CLIENTS, &Page { after, limit: None })
-            .await?;
-        let more = page.more && !page.clients.is_empty();
-        all.extend(page.clients);
-        if !more {
-            return Ok(all);
-        }
-    }
+    let split = |page: Clients| (page.clients, page.more);
+    pages(client, admin::CLIENTS, split, |last| last.id.to_string()).await
 }
 
 /// All channels, by name.
 pub(crate) async fn channels(client: &Client) -> Result<Vec<ChannelSummary>, Error> {
+    let split = |page: Channels| (page.channels, page.more);
+    pages(client, admin::CHANNELS, split, |last| last.name.clone()).await
+}
+
+/// All sessions that wait for their client, by ascending id.
+pub(crate) async fn sessions(client: &Client) -> Result<Vec<SessionView>, Error> {
+    let split = |page: Sessions| (page.sessions, page.more);
+    pages(client, admin::SESSIONS, split, |last| {
+        last.client.id.to_string()
+    })
+    .await
+}
+
+/// The last ends of connections and sessions that are `wanted`, at most `most` of them, the newest
+/// first.
+pub(crate) async fn closed(
+    client: &Client,
+    most: usize,
+    wanted: impl Fn(&ClosedView) -> bool,
+) -> Result<Vec<ClosedView>, Error> {
+    let mut found: Vec<ClosedView> = Vec::new();
+    let mut after = None;
+    loop {
+        let page: Closed = client
+            .admin(admin::CLOSED, &Page { after, limit: None })
+            .await?;
+        after = page.closed.last().map(|last| last.number.to_string());
+        found.extend(page.closed.into_iter().filter(&wanted));
+        if !page.more || after.is_none() || found.len() >= most {
+            found.truncate(most);
+            return Ok(found);
+        }
+    }
+}
+
+/// All pages of a list: what one has, whether there are more, and where the next begins.
+async fn pages<P: DeserializeOwned, T>(
+    client: &Client,
+    method: &str,
+    split: impl Fn(P) -> (Vec<T>, bool),
+    key: impl Fn(&T) -> String,
+) -> Result<Vec<T>, Error> {
     let mut all = Vec::new();
     loop {
-        let after = all.last().map(|last: &ChannelSummary| last.name.clone());
-        let page: Channels = client
-            .admin(admin::CHANNELS, &Page { after, limit: None })
-            .await?;
-        let more = page.more && !page.channels.is_empty();
-        all.extend(page.channels);
+        let after = all.last().map(&key);
+        let page = client.admin(method, &Page { after, limit: None }).await?;
+        let (page, more) = split(page);
+        let more = more && !page.is_empty();
+        all.extend(page);
         if !more {
             return Ok(all);
         }

@@ -11,6 +11,7 @@ pub(super) mod exit;
 pub(super) mod input;
 pub(super) mod interrupt;
 pub(super) mod link;
+pub(super) mod list;
 pub(super) mod message;
 pub(super) mod output;
 pub(super) mod table;
