@@ -152,7 +152,6 @@ fn detach(command: &mut Command) {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use tokio::net::UnixListener;
@@ -162,9 +161,18 @@ mod tests {
     /// A program that does what the script says, in a directory of its own.
     fn program(script: &str) -> (tempfile::TempDir, PathBuf, Endpoint) {
         let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("program");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        let (text, program) = (
+            directory.path().join("text"),
+            directory.path().join("program"),
+        );
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Another process makes the program, so that this one never has it open for writing, not even
+        // in a test that forks meanwhile: it could not be executed.
+        let installed = Command::new("install")
+            .arg("-m700")
+            .args([&text, &program])
+            .status();
+        assert!(installed.unwrap().success());
         let endpoint = Endpoint::new(directory.path().join("hub.sock")).unwrap();
         (directory, program, endpoint)
     }

@@ -42,6 +42,8 @@ mod stream;
 mod testing;
 
 pub mod endpoint;
+#[doc(hidden)]
+pub mod simulation;
 
 pub use channel::{Channel, Join, Snapshot};
 pub use client::{Client, Recipient};

@@ -208,7 +208,7 @@ impl<C: Connect> Link<C> {
         let bound = min.saturating_mul(1 << self.failures.min(16)).min(max);
         self.failures += 1;
         Verdict::Retry {
-            after: away + bound.mul_f64(fastrand::f64()),
+            after: away.saturating_add(bound.mul_f64(fastrand::f64())),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::Error;
 
 /// A message that another client sent, or this one itself. Clones share their memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Message {
     pub(crate) origin: Arc<Origin>,
     pub(crate) topic: Option<Arc<str>>,
@@ -95,6 +95,20 @@ impl Message {
     /// [`Error::Decode`] if the payload is something else, or not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         decode(self.content, &self.payload)
+    }
+}
+
+impl fmt::Debug for Message {
+    /// All but the payload, which is nobody's business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("channel", &self.channel().map(ChannelName::as_str))
+            .field("topic", &self.topic())
+            .field("sender", &self.sender().name.as_str())
+            .field("offset", &self.offset)
+            .field("content", &self.content)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -91,7 +91,7 @@ impl Options {
     /// How long the broker keeps the session when the connection is lost (default: what the broker
     /// has configured, usually two minutes).
     ///
-    /// The broker's own limit is the most it gives. After that time other members see this client leave,
+    /// The broker's own limit is the most it gives, and zero is no time at all. After that time other members see this client leave,
     /// and the next connection starts a new session.
     pub fn session_ttl(mut self, ttl: Duration) -> Self {
         self.session_ttl = Some(ttl);
@@ -135,9 +135,10 @@ impl Options {
 
     /// How many messages may wait in each stream to be read (default: 16,384; at least 1).
     ///
-    /// When a stream is full the client stops reading from the broker for up to 100 ms. Then the oldest
-    /// messages of that stream make room, and a [`Gap`](crate::Gap) in their place tells how many. A
-    /// stream that lets this happen is not waited for again before it is half empty.
+    /// When a stream is full the client stops reading from the broker until half of it is read, for
+    /// 100 ms at most, and not while a request of the application waits for its answer. Then the
+    /// oldest messages of that stream make room, and a [`Gap`](crate::Gap) in their place tells how
+    /// many. A stream that lets this happen is not waited for again before it is half empty.
     pub fn inbox_messages(mut self, messages: usize) -> Self {
         self.inbox_messages = messages.max(1);
         self
@@ -186,6 +187,20 @@ impl Options {
         endpoint: Endpoint,
         connector: impl Connect,
     ) -> Result<Client, Error> {
+        let policy = Policy {
+            reconnect: self.reconnect,
+            backoff: self.backoff,
+            connect_timeout: self.connect_timeout,
+        };
+        let shared = Shared::new(Core::new(self.settings()?, now()), endpoint);
+        let mut link = Link::new(shared.clone(), connector, policy);
+        let connection = link.start().await?;
+        tokio::spawn(link.run(connection));
+        Ok(Client::new(shared))
+    }
+
+    /// What the core is told.
+    pub(crate) fn settings(self) -> Result<Settings, Error> {
         let name = match self.name {
             Some(name) => match name.parse() {
                 Ok(name) => Some(name),
@@ -193,7 +208,7 @@ impl Options {
             },
             None => None,
         };
-        let settings = Settings {
+        Ok(Settings {
             name,
             session_ttl: self.session_ttl,
             resume: self.resume,
@@ -202,16 +217,6 @@ impl Options {
                 bytes: self.inbox_bytes,
             },
             unconfirmed_bytes: self.unconfirmed_bytes,
-        };
-        let policy = Policy {
-            reconnect: self.reconnect,
-            backoff: self.backoff,
-            connect_timeout: self.connect_timeout,
-        };
-        let shared = Shared::new(Core::new(settings, now()), endpoint);
-        let mut link = Link::new(shared.clone(), connector, policy);
-        let connection = link.start().await?;
-        tokio::spawn(link.run(connection));
-        Ok(Client::new(shared))
+        })
     }
 }

@@ -52,6 +52,8 @@ impl Presence {
     }
 
     /// The next change; `None` once the client left the channel or is closed.
+    ///
+    /// Nothing is lost if the future is dropped, so this can stand in a `select!`.
     pub async fn next(&mut self) -> Option<PresenceEvent> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -60,6 +60,8 @@ impl ConnectionStates {
     }
 
     /// The next state that was not yet read; `None` after [`ConnectionState::Closed`].
+    ///
+    /// Nothing is lost if the future is dropped, so this can stand in a `select!`.
     pub async fn next(&mut self) -> Option<ConnectionState> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -80,6 +80,8 @@ impl Messages {
     }
 
     /// The next message or gap; `None` at the end.
+    ///
+    /// Nothing is lost if the future is dropped, so this can stand in a `select!`.
     pub async fn next(&mut self) -> Option<Result<Message, Gap>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -140,6 +142,8 @@ impl Refusals {
     }
 
     /// The next refusal; `None` once the client is closed.
+    ///
+    /// Nothing is lost if the future is dropped, so this can stand in a `select!`.
     pub async fn next(&mut self) -> Option<Refused> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -40,7 +40,7 @@ impl Core {
     /// Sends a request that concerns a channel, or keeps it until the client is a member.
     pub(super) fn ask(&mut self, room: RoomId, ask: Ask) {
         let Some(found) = self.rooms.get_mut(&room) else {
-            return;
+            return self.give_up(ask);
         };
         match found.channel {
             Some(channel) => self.ask_now(channel, ask),
@@ -56,7 +56,7 @@ impl Core {
                     channel,
                     state: &room.state,
                 },
-                None => return,
+                None => return self.give_up(ask),
             },
             Ask::Snapshot(snapshot) => ClientFrame::Snapshot {
                 channel,
@@ -88,6 +88,18 @@ impl Core {
         if let Some(left) = left {
             self.by_channel.remove(&channel);
             self.join_after(&left.name);
+        }
+    }
+
+    /// Tells who waits for a request that its channel was left before it could be sent, or answered.
+    fn give_up(&mut self, ask: Ask) {
+        let waits = match ask {
+            Ask::SetState(_, ticket) => Some(ticket),
+            Ask::Snapshot(snapshot) => Some(snapshot.ticket),
+            _ => None,
+        };
+        if let Some(ticket) = waits {
+            self.settle(ticket, Err(Failure::not_a_member()));
         }
     }
 
@@ -140,7 +152,13 @@ impl Core {
                 snapshot.values.clear();
                 self.ask(snapshot.room, Ask::Snapshot(snapshot));
             }
-            Ask::SetState(room, _) | Ask::Subscribe { room, .. } => self.ask(room, ask),
+            Ask::SetState(room, _) => self.ask(room, ask),
+            Ask::Subscribe { room, stream } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.asked_again = true;
+                }
+                self.ask(room, ask);
+            }
             Ask::Watch(room) => self.watch(room),
         }
     }
@@ -251,12 +269,8 @@ impl Core {
             Some(Ask::Subscribe { room, stream }) => {
                 let (room, stream) = (*room, *stream);
                 self.pending.remove(&request);
-                self.values = Some(Values::Stream {
-                    stream,
-                    remaining: count,
-                });
-                self.end_of_values();
-                let Some(found) = self.streams.get_mut(&stream) else {
+                // One that has ended meanwhile, with its membership, gets nothing more.
+                let Some(found) = self.streams.get_mut(&stream).filter(|found| !found.ended) else {
                     return;
                 };
                 found.live = true;
@@ -267,6 +281,11 @@ impl Core {
                 if let Some(ticket) = subscriber {
                     self.settle(ticket, Ok(Answer::Done));
                 }
+                self.values = Some(Values::Stream {
+                    stream,
+                    remaining: count,
+                });
+                self.end_of_values();
             }
             _ => {}
         }
@@ -419,7 +438,20 @@ impl Core {
             return false;
         };
         let unheard = stream.subscriber.is_none();
+        let held = match &stream.takes {
+            Takes::Topics { filter, .. } if stream.asked_again => {
+                stream.room.map(|room| (room, filter.clone()))
+            }
+            _ => None,
+        };
         self.end_stream(id, Some(&failure));
+        if let Some((room, filter)) = held
+            && let Some(room) = self.rooms.get(&room)
+            && let Some(channel) = room.channel
+            && !self.is_held(&room.streams, &filter)
+        {
+            self.unsubscribe(channel, &filter);
+        }
         unheard
     }
 

@@ -26,6 +26,7 @@ mod room;
 mod session;
 mod ticket;
 mod verbs;
+mod wakers;
 mod watch;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use receive::{Run, Values};
 use refusals::Refusals;
 use room::{Room, Route, Stream, Watcher};
 use ticket::Tickets;
+use wakers::Wakers;
 
 pub(crate) use inbox::{Entry, InboxLimits, LastTopic};
 pub(crate) use receive::Progress;
@@ -70,7 +72,7 @@ pub(crate) struct Core {
     closing: Option<Closing>,
     state: ConnectionState,
     state_changes: u64,
-    state_wakers: Vec<Waker>,
+    state_wakers: Wakers,
 
     outgoing: Outgoing,
     control: Vec<u8>,
@@ -120,7 +122,7 @@ pub(crate) struct Core {
     link: Option<Waker>,
     link_busy: bool,
     /// Who waits for room to publish.
-    publishers: Vec<Waker>,
+    publishers: Wakers,
 }
 
 /// What the broker said in its last `Welcome`.
@@ -167,7 +169,7 @@ impl Core {
             closing: None,
             state: ConnectionState::Connecting,
             state_changes: 1,
-            state_wakers: Vec::new(),
+            state_wakers: Wakers::default(),
             outgoing: Outgoing::default(),
             control: Vec::new(),
             later_bytes: 0,
@@ -201,7 +203,7 @@ impl Core {
             wakes: Vec::new(),
             link: None,
             link_busy: false,
-            publishers: Vec::new(),
+            publishers: Wakers::default(),
         }
     }
 
@@ -247,7 +249,7 @@ impl Core {
         if self.end.is_some() {
             return Poll::Ready(None);
         }
-        self.state_wakers.push(cx.waker().clone());
+        self.state_wakers.add(cx, &mut self.wakes);
         Poll::Pending
     }
 
@@ -256,7 +258,7 @@ impl Core {
     fn set_state(&mut self, state: ConnectionState) {
         self.state = state;
         self.state_changes += 1;
-        self.wakes.append(&mut self.state_wakers);
+        self.state_wakers.wake(&mut self.wakes);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -286,7 +288,7 @@ impl Core {
 
     fn release_publishers(&mut self) {
         if !self.connected || self.end.is_some() || self.has_room() {
-            self.wakes.append(&mut self.publishers);
+            self.publishers.wake(&mut self.wakes);
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Outgoing {
     written: u64,
     queued: u64,
     bytes: usize,
+    /// Buffers of confirmed segments, to be filled again.
+    spare: Vec<Vec<u8>>,
 }
 
 /// Whole frames, one behind the other.
@@ -31,7 +33,14 @@ struct Segment {
 }
 
 /// A segment is closed at this size, so that what is confirmed can be let go piece by piece.
-const SEGMENT_BYTES: usize = 64 * 1024;
+const SEGMENT_BYTES: usize = 60 * 1024;
+
+/// The buffer of a segment, with room for a last message of a usual size.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Confirmed segments leave at most this many buffers for the next: a broker confirms several at a
+/// time.
+const SPARE_BUFFERS_MAX: usize = 4;
 
 /// The broker confirmed messages that were never sent.
 #[derive(Debug, Eq, PartialEq)]
@@ -89,7 +98,9 @@ impl Outgoing {
         {
             self.base += first.messages;
             self.bytes -= first.frames.len();
-            self.segments.pop_front();
+            if let Some(first) = self.segments.pop_front() {
+                self.recycle(first.frames);
+            }
         }
         Ok(())
     }
@@ -183,8 +194,11 @@ impl Outgoing {
             self.tail.clear();
             frames
         } else {
-            let room = self.tail.capacity().min(SEGMENT_BYTES);
-            std::mem::replace(&mut self.tail, Vec::with_capacity(room)).into()
+            let next = self
+                .spare
+                .pop()
+                .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+            std::mem::replace(&mut self.tail, next).into()
         };
         self.segments.push_back(Segment {
             frames,
@@ -192,6 +206,20 @@ impl Outgoing {
         });
         self.tail_messages = 0;
         self.unsent += 1;
+    }
+
+    fn recycle(&mut self, frames: Bytes) {
+        // Its capacity is known only once it is ours alone.
+        if self.spare.len() < SPARE_BUFFERS_MAX
+            && frames.len() >= SEGMENT_BYTES / 4
+            && let Ok(buffer) = frames.try_into_mut()
+        {
+            let mut buffer = Vec::from(buffer);
+            if buffer.capacity() <= 2 * BUFFER_BYTES {
+                buffer.clear();
+                self.spare.push(buffer);
+            }
+        }
     }
 
     /// Panics if the invariant does not hold.

@@ -105,7 +105,7 @@ impl Core {
                 self.away = Some(Duration::from_millis(delay_ms.into()));
             }
             BrokerFrame::Gap(gap) => {
-                self.received += gap.lost;
+                self.received = self.received.saturating_add(gap.lost);
                 self.lost_messages(&gap);
             }
             BrokerFrame::Run(run) => self.begin_run(&run)?,
@@ -350,7 +350,9 @@ impl Core {
     }
 
     fn deliver_to(&mut self, id: StreamId, piece: Piece) {
-        if let Some(stream) = self.streams.get_mut(&id) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.ended
+        {
             stream.inbox.push(piece);
             self.wakes.extend(stream.inbox.waker.take());
         }

@@ -84,6 +84,9 @@ pub(super) struct Stream {
     pub(super) live: bool,
     /// Who waits for the subscription.
     pub(super) subscriber: Option<Ticket>,
+    /// It is asked for again, because an answer may have been lost: the broker may hold the
+    /// subscription already.
+    pub(super) asked_again: bool,
     /// Nothing more will come.
     pub(super) ended: bool,
 }

@@ -145,6 +145,7 @@ impl Core {
             inbox,
             live,
             subscriber: ticket,
+            asked_again: false,
             ended: false,
         };
         self.streams.insert(id, stream);
@@ -185,7 +186,7 @@ impl Core {
         }
     }
 
-    fn unsubscribe(&mut self, channel: ChannelId, filter: &TopicFilter) {
+    pub(super) fn unsubscribe(&mut self, channel: ChannelId, filter: &TopicFilter) {
         let filter = filter.as_str();
         let position = self
             .outgoing
@@ -195,7 +196,7 @@ impl Core {
     }
 
     /// Whether any of these streams has the filter, be its subscription answered or not.
-    fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
+    pub(super) fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
         let mut takes = streams
             .iter()
             .filter_map(|id| Some(&self.streams.get(id)?.takes));
@@ -251,7 +252,7 @@ impl Core {
             if !self.connected {
                 return Poll::Ready(Err(Error::Disconnected));
             }
-            self.publishers.push(cx.waker().clone());
+            self.publishers.add(cx, &mut self.wakes);
             if self.pings_in_flight == 0 {
                 self.ping_wanted = true;
             }

@@ -14,8 +14,10 @@ use super::*;
 use crate::Error;
 use crate::testing::in_words;
 
+mod anew;
 mod cuts;
 mod delivery;
+mod doubt;
 mod presence;
 mod session;
 
