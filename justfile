@@ -17,6 +17,10 @@ lint:
 test:
     cargo test --workspace
 
+# Let real processes suffer, and check what they wrote down: `just hubcheck --minutes 10`
+hubcheck *ARGS:
+    cargo test --release -p localhub --test hubcheck -- {{ARGS}}
+
 # Build the documentation; warnings are errors
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

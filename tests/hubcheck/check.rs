@@ -1,0 +1,68 @@
+//! The invariants: each is a function that takes a history and says what is wrong with it.
+
+mod broker;
+mod guards;
+mod messages;
+mod sessions;
+mod streams;
+
+pub(crate) use broker::{faults_heal, the_broker_stays_small};
+pub(crate) use guards::{Guard, guards};
+pub(crate) use messages::{
+    calls_in_turn_keep_their_order, nothing_comes_twice, nothing_is_invented, offsets_agree,
+    refused_is_refused, senders_keep_their_order,
+};
+pub(crate) use sessions::{
+    deaths, deaths_are_told, presence_is_true, the_window_holds, who_is_replaced_is_fenced,
+};
+pub(crate) use streams::{
+    channels_keep_their_order, confirmed_is_delivered_or_told, gaps_are_honest, nothing_is_silent,
+};
+
+use crate::history::History;
+
+/// A promise that was broken.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    /// What happened, with the records that show it.
+    pub(crate) what: String,
+}
+
+/// Looks at a history.
+pub(crate) type Check = fn(&History) -> Vec<Violation>;
+
+/// The invariants with their numbers.
+pub(crate) const CHECKS: [(&str, &str, Check); 16] = [
+    ("I1", "nothing is invented or changed", nothing_is_invented),
+    ("I2", "nothing comes twice", nothing_comes_twice),
+    ("I3", "nothing is lost silently", nothing_is_silent),
+    ("I4", "gaps count exactly what is missing", gaps_are_honest),
+    (
+        "I5",
+        "confirmed is delivered or told",
+        confirmed_is_delivered_or_told,
+    ),
+    ("I6", "all agree on offsets", offsets_agree),
+    ("I7", "channels keep their order", channels_keep_their_order),
+    ("I8", "senders keep their order", senders_keep_their_order),
+    (
+        "I9",
+        "calls in turn keep their order",
+        calls_in_turn_keep_their_order,
+    ),
+    ("I10", "the window holds", the_window_holds),
+    ("I11", "refused is refused", refused_is_refused),
+    (
+        "I15",
+        "who is replaced is fenced",
+        who_is_replaced_is_fenced,
+    ),
+    ("I16", "presence ends up true", presence_is_true),
+    ("I16", "a death is told soon", deaths_are_told),
+    ("I18", "the broker stays small", the_broker_stays_small),
+    ("I19", "all is well after the faults", faults_heal),
+];
+
+fn violation(what: String) -> Violation {
+    Violation { what }
+}
