@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use shared::exit::{self, Exit};
 
+mod bench;
 mod broadcast;
 mod channel;
 mod channels;
@@ -85,6 +86,7 @@ enum Verb {
     Doctor(doctor::Args),
     #[command(before_help = "Examples:\n  localhub demo\n  localhub demo --seconds 30")]
     Demo(demo::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -109,6 +111,7 @@ impl Cli {
     fn run(self) -> anyhow::Result<ExitCode> {
         let globals = &self.globals;
         let exit = match self.verb {
+            Verb::Bench(args) => bench::run(args, globals),
             Verb::Broadcast(args) => broadcast::run(args, globals),
             Verb::Channel(args) => channel::run(args, globals),
             Verb::Channels(args) => channels::run(args, globals),

@@ -7,6 +7,7 @@ use localhub_client::Change;
 use serde::{Deserialize, Serialize};
 
 use super::readings::Reading;
+pub(super) use crate::cli::shared::clock::now_ns;
 
 /// The programs, each a process of its own and one client of the hub.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
@@ -151,23 +152,4 @@ impl From<Change> for Turn {
             Change::Updated => Self::Updated,
         }
     }
-}
-
-/// The time in nanoseconds since some moment that is the same for all processes of this machine.
-#[cfg(unix)]
-pub(super) fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// The time in nanoseconds since some moment that is the same for all processes of this machine.
-///
-/// The standard library has no monotonic clock that can be told to another process, so this is the
-/// time of day: somebody who sets it during the demo spoils its latencies.
-#[cfg(not(unix))]
-pub(super) fn now_ns() -> u64 {
-    let now = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

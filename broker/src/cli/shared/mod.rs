@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 
+pub(super) mod clock;
 pub(super) mod content;
 pub(super) mod diagnostic;
 pub(super) mod exit;

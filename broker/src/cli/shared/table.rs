@@ -71,18 +71,17 @@ impl Table {
     }
 
     /// Adds a row, with one cell for each column.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let row: Vec<_> = cells
+            .into_iter()
+            .map(|cell| escaped(&cell).into_owned())
+            .collect();
         assert_eq!(
-            N,
+            row.len(),
             self.columns.len(),
             "a row has as many cells as there are columns"
         );
-        self.rows.push(
-            cells
-                .iter()
-                .map(|cell| escaped(cell).into_owned())
-                .collect(),
-        );
+        self.rows.push(row);
     }
 
     /// The table, not wider than so many columns if that is possible, and the titles of the columns
