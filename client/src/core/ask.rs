@@ -155,7 +155,7 @@ impl Core {
             Ask::SetState(room, _) => self.ask(room, ask),
             Ask::Subscribe { room, stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
-                    stream.asked_again = true;
+                    stream.may_stand = true;
                 }
                 self.ask(room, ask);
             }
@@ -439,18 +439,14 @@ impl Core {
         };
         let unheard = stream.subscriber.is_none();
         let held = match &stream.takes {
-            Takes::Topics { filter, .. } if stream.asked_again => {
+            Takes::Topics { filter, .. } if stream.may_stand => {
                 stream.room.map(|room| (room, filter.clone()))
             }
             _ => None,
         };
         self.end_stream(id, Some(&failure));
-        if let Some((room, filter)) = held
-            && let Some(room) = self.rooms.get(&room)
-            && let Some(channel) = room.channel
-            && !self.is_held(&room.streams, &filter)
-        {
-            self.unsubscribe(channel, &filter);
+        if let Some((room, filter)) = held {
+            self.let_go(room, &filter);
         }
         unheard
     }

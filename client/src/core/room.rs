@@ -84,9 +84,9 @@ pub(super) struct Stream {
     pub(super) live: bool,
     /// Who waits for the subscription.
     pub(super) subscriber: Option<Ticket>,
-    /// It is asked for again, because an answer may have been lost: the broker may hold the
-    /// subscription already.
-    pub(super) asked_again: bool,
+    /// The broker may hold the subscription even if it refuses it: the answer before may be
+    /// lost, or another stream with the same filter has left it behind.
+    pub(super) may_stand: bool,
     /// Nothing more will come.
     pub(super) ended: bool,
 }

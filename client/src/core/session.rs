@@ -260,7 +260,8 @@ impl Core {
 
     /// Sends a ping; its nonce is the position up to which the pong settles everything.
     fn ping(&mut self) {
-        self.ping_wanted = false;
+        // What is not sent yet needs a ping of its own.
+        self.ping_wanted &= self.outgoing.has_unsent();
         self.pings_in_flight += 1;
         self.control(&ClientFrame::Ping {
             nonce: self.outgoing.sent(),

@@ -145,7 +145,7 @@ impl Core {
             inbox,
             live,
             subscriber: ticket,
-            asked_again: false,
+            may_stand: false,
             ended: false,
         };
         self.streams.insert(id, stream);
@@ -177,16 +177,37 @@ impl Core {
         };
         room.streams.retain(|other| *other != id);
         room.forget_routes();
-        let channel = room.channel.filter(|_| !stream.ended);
-        if let (Some(channel), Takes::Topics { filter, .. }) = (channel, &stream.takes) {
-            let others = room.streams.clone();
-            if !self.is_held(&others, filter) {
-                self.unsubscribe(channel, filter);
-            }
+        if let (Some(room), false, Takes::Topics { filter, .. }) =
+            (stream.room, stream.ended, &stream.takes)
+        {
+            self.let_go(room, filter);
         }
     }
 
-    pub(super) fn unsubscribe(&mut self, channel: ChannelId, filter: &TopicFilter) {
+    /// A stream does not need its subscription any more, which the broker may hold. If another
+    /// stream has the same filter it takes the subscription over; else the subscription ends.
+    pub(super) fn let_go(&mut self, room: RoomId, filter: &TopicFilter) {
+        let Some(room) = self.rooms.get(&room) else {
+            return;
+        };
+        let Some(channel) = room.channel else {
+            return;
+        };
+        let mut held = false;
+        for id in &room.streams {
+            if let Some(stream) = self.streams.get_mut(id)
+                && matches!(&stream.takes, Takes::Topics { filter: other, .. } if other == filter)
+            {
+                stream.may_stand = true;
+                held = true;
+            }
+        }
+        if !held {
+            self.unsubscribe(channel, filter);
+        }
+    }
+
+    fn unsubscribe(&mut self, channel: ChannelId, filter: &TopicFilter) {
         let filter = filter.as_str();
         let position = self
             .outgoing
@@ -196,7 +217,7 @@ impl Core {
     }
 
     /// Whether any of these streams has the filter, be its subscription answered or not.
-    pub(super) fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
+    fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
         let mut takes = streams
             .iter()
             .filter_map(|id| Some(&self.streams.get(id)?.takes));

@@ -115,3 +115,30 @@ fn a_stream_of_a_channel_that_was_left_gets_no_values_any_more() {
     assert_eq!(world.got(one), ["end"]);
     assert_eq!(world.got(other), ["end"]);
 }
+
+#[test]
+fn who_is_refused_a_subscription_that_another_stream_left_behind_ends_it() {
+    let mut world = World::new();
+    let room = world.joins("kiosk");
+    let live = world.subscribes(room, "a");
+    let (_, ticket) = world
+        .core
+        .open_stream(Some(room), topics("a", true))
+        .unwrap();
+    world.core.close_stream(live);
+    assert_eq!(
+        world.says(),
+        ["subscribe 7 a retained"],
+        "the second stream has the subscription of the first"
+    );
+    world.hears(&[BrokerFrame::Refusal {
+        request: 3,
+        code: Code::OUTBOX_FULL,
+        detail: "",
+    }]);
+    assert!(matches!(
+        world.outcome(ticket.unwrap()),
+        Some(Err(Failure::Refused { .. }))
+    ));
+    assert_eq!(world.says(), ["unsubscribe 7 a"]);
+}

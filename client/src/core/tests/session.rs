@@ -235,6 +235,24 @@ fn a_silent_broker_is_pinged_and_then_given_up() {
     world.core.elapse(world.now).unwrap_err();
 }
 
+// Found by the simulation: the message behind the ping was never confirmed.
+#[test]
+fn a_ping_for_silence_does_not_stand_for_the_one_that_a_message_needs() {
+    let mut world = World::new();
+    let room = world.joins("kiosk");
+    world.passes(10_000);
+    let one = world.publishes_confirmed(room, "a", "one");
+    world.core.elapse(world.now).unwrap();
+    let said = world.says();
+    assert_eq!(said.first().unwrap(), "publish 7 a one");
+    assert_eq!(said.last().unwrap(), "ping 2, ack 1", "{said:?}");
+    world.hears(&[BrokerFrame::Pong {
+        nonce: 2,
+        received: 2,
+    }]);
+    assert!(matches!(world.outcome(one), Some(Ok(Answer::Done))));
+}
+
 #[test]
 fn a_ping_is_answered_with_how_much_was_received() {
     let mut world = World::new();
