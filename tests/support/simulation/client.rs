@@ -1,77 +1,79 @@
 use std::collections::VecDeque;
 
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Message, RawFrame,
-    Resume, ResumeToken, Retain, Target,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, Hello, Message, Resume, ResumeToken,
+    Retain, Target, Version,
 };
 
-use super::model::{Heard, Model};
-use super::{Counts, Link};
+use super::heard::{CONTENT, Ear};
+use super::ledger::Ledger;
+use super::link::Link;
+use super::model::Model;
+use super::pipe::frame_end;
+use super::{Counts, FILTERS, TOPICS};
 use crate::Rng;
 
 /// A client that does what `docs/protocol.md` asks of one, and no more: it counts, confirms now and
 /// then, comes back with its token, and says again what the hub has not confirmed.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) link: Option<Link>,
+    author: usize,
     /// Its session; of the hub itself while it has none.
     pub(super) id: ClientId,
     channels: u64,
-    token: Option<ResumeToken>,
-    received: u64,
+    resume: Option<Resume>,
+    ear: Ear,
     said: u64,
     /// What the hub has not confirmed, with positions.
     unconfirmed: VecDeque<(u64, Vec<u8>)>,
     /// The ids of the channels it joined, as far as it knows, the oldest first.
     joined: Vec<ChannelId>,
-    /// What it read of a frame that is not whole yet.
-    partial: Vec<u8>,
-    /// The run that the next message belongs to: channel, sender, messages left, retained.
-    run: Option<(Option<ChannelId>, ClientId, u64, bool)>,
     welcomed: bool,
-    payloads: u64,
+    scratch: Vec<u8>,
 }
 
-const TOPICS: [&str; 5] = ["a", "a/b", "a/c", "b", "$x"];
-const FILTERS: [&str; 6] = ["#", "a/#", "a/+", "b", "+", "$x"];
-
 impl Client {
-    pub(super) fn new(channels: u64) -> Self {
+    pub(super) fn new(author: usize, channels: u64) -> Self {
         Self {
-            link: None,
+            author,
             id: ClientId::HUB,
             channels,
-            token: None,
-            received: 0,
+            resume: None,
+            ear: Ear::default(),
             said: 0,
             unconfirmed: VecDeque::new(),
             joined: Vec::new(),
-            partial: Vec::new(),
-            run: None,
             welcomed: false,
-            payloads: 0,
+            scratch: Vec::new(),
         }
     }
 
-    pub(super) fn resume(&self, epoch: Epoch) -> Option<Resume> {
-        let token = self.token.clone()?;
-        Some(Resume {
-            epoch,
-            client: self.id,
-            token,
-            received: self.received,
-        })
-    }
-
-    /// Forgets what belonged to the connection before.
-    pub(super) fn expects_welcome(&mut self) {
-        self.partial.clear();
-        self.run = None;
+    /// The first frame of a connection.
+    pub(super) fn hello(&mut self) -> Vec<u8> {
         self.welcomed = false;
+        if let Some(resume) = &mut self.resume {
+            resume.received = self.ear.received;
+        }
+        let mut bytes = Vec::new();
+        ClientFrame::Hello(Hello {
+            versions: (Version::CURRENT, Version::CURRENT),
+            features: vec![],
+            name: None,
+            resume: self.resume.clone(),
+            ttl_ms: None,
+        })
+        .encode(&mut bytes);
+        bytes
     }
 
     /// Says something, if it has been welcomed.
-    pub(super) fn speak(&mut self, rng: &mut Rng, other: ClientId) {
+    pub(super) fn speak(
+        &mut self,
+        link: &mut Link,
+        rng: &mut Rng,
+        other: ClientId,
+        ledger: &mut Ledger,
+    ) {
         if !self.welcomed {
             return;
         }
@@ -81,17 +83,27 @@ impl Client {
         };
         let filter = FILTERS[rng.below(FILTERS.len() as u64) as usize];
         let topic = TOPICS[rng.below(TOPICS.len() as u64) as usize];
-        let payload = self.payload(rng);
-        let payload = &payload[..];
-        let content = ContentType::BYTES;
-        let name = format!("room/{}", rng.below(self.channels));
+        let content = CONTENT;
         let state = [rng.below(3) as u8];
-        let frame = match rng.below(100) {
-            0..=9 => ClientFrame::Join {
-                name: &name,
-                hidden: rng.once_in(4),
-                state: &state,
-            },
+        let name;
+        let what = rng.below(100);
+        let mut payload = std::mem::take(&mut self.scratch);
+        if what >= 40 {
+            payload.clear();
+            payload.extend(ledger.open(self.author).1);
+            if rng.once_in(3) {
+                payload.resize(8 + rng.below(60) as usize, 0x55);
+            }
+        }
+        let frame = match what {
+            0..=9 => {
+                name = format!("room/{}", rng.below(self.channels));
+                ClientFrame::Join {
+                    name: &name,
+                    hidden: rng.once_in(4),
+                    state: &state,
+                }
+            }
             10 => ClientFrame::Leave { channel },
             11..=18 => ClientFrame::Subscribe {
                 channel,
@@ -109,21 +121,21 @@ impl Client {
             },
             25 => ClientFrame::Snapshot { channel, filter },
             26..=35 => ClientFrame::Ack {
-                received: self.received,
+                received: self.ear.received,
             },
             36..=39 => ClientFrame::Ping {
                 nonce: rng.below(9),
-                received: self.received,
+                received: self.ear.received,
             },
             40..=59 => ClientFrame::Message(Message::Direct {
                 to: Target::Id(other),
                 content,
-                payload,
+                payload: &payload,
             }),
             60..=74 => ClientFrame::Message(Message::Broadcast {
                 channel,
                 content,
-                payload,
+                payload: &payload,
             }),
             _ => {
                 let retain = match rng.below(10) {
@@ -136,7 +148,7 @@ impl Client {
                     retain,
                     content,
                     topic,
-                    payload,
+                    payload: &payload,
                 })
             }
         };
@@ -146,147 +158,93 @@ impl Client {
             // The other half goes on as if it were still a member.
             self.joined.retain(|known| *known != channel);
         }
-        let counted = !matches!(frame, ClientFrame::Ack { .. } | ClientFrame::Ping { .. });
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        if let Some(link) = &mut self.link {
-            link.up.extend_from_slice(&bytes);
-        }
-        if counted {
+        let up = link.up.end();
+        let before = up.len();
+        frame.encode(up);
+        if !matches!(frame, ClientFrame::Ack { .. } | ClientFrame::Ping { .. }) {
             self.said += 1;
-            self.unconfirmed.push_back((self.said, bytes));
+            self.unconfirmed
+                .push_back((self.said, up[before..].to_vec()));
         }
+        self.scratch = payload;
     }
 
-    /// Bytes that no other message has, of a length that varies.
-    fn payload(&mut self, rng: &mut Rng) -> Vec<u8> {
-        self.payloads += 1;
-        let mut payload = (self.id.0 << 32 | self.payloads).to_be_bytes().to_vec();
-        if rng.once_in(3) {
-            payload.resize(8 + rng.below(60) as usize, 0x55);
+    /// Reads what has arrived, and has the model judge every frame; `false` if the hub closed the
+    /// connection.
+    pub(super) fn read(&mut self, link: &mut Link, model: &mut Model, counts: &mut Counts) -> bool {
+        let mut open = true;
+        let mut dealt = 0;
+        let Link { up, down, .. } = link;
+        let arrived = down.arrived();
+        while open && let Some(end) = frame_end(&arrived[dealt..]) {
+            let body = &arrived[dealt + 4..dealt + end];
+            let frame = BrokerFrame::decode(body).expect("a frame");
+            open = self.hear(&frame, body, up.end(), model, counts);
+            dealt += end;
         }
-        payload
-    }
-
-    /// Reads at most so many bytes of its link, and has the model judge every frame.
-    pub(super) fn read(&mut self, bytes: usize, model: &mut Model, counts: &mut Counts) {
-        let Some(link) = &mut self.link else {
-            return;
-        };
-        let bytes = bytes.min(link.down.len());
-        self.partial.extend(link.down.drain(..bytes));
-        let read = std::mem::take(&mut self.partial);
-        let mut rest = &read[..];
-        while let Some((frame, after)) = RawFrame::split(rest, 1 << 20).expect("a frame's length") {
-            rest = after;
-            let body = frame.body();
-            self.hear(
-                &BrokerFrame::decode(body).expect("a frame"),
-                body,
-                model,
-                counts,
-            );
-        }
-        self.partial = rest.to_vec();
+        down.forget(dealt);
+        open
     }
 
     fn hear(
         &mut self,
         frame: &BrokerFrame<'_>,
         body: &[u8],
+        up: &mut Vec<u8>,
         model: &mut Model,
         counts: &mut Counts,
-    ) {
-        let heard = match frame {
+    ) -> bool {
+        let heard = self.ear.hear(frame, body);
+        match frame {
             BrokerFrame::Welcome(welcome) => {
-                match welcome.resumed {
-                    Some(resumed) if resumed.lost.is_none() => counts.replaced += 1,
-                    Some(resumed) if resumed.recovered => counts.recovered += 1,
-                    Some(_) => counts.lossy += 1,
-                    None => {}
-                }
-                self.token = Some(welcome.token.clone());
+                counts.welcome(welcome.resumed);
                 self.welcomed = true;
+                self.ear.begin(self.id != welcome.client);
                 if self.id != welcome.client {
                     self.id = welcome.client;
-                    (self.received, self.said) = (0, 0);
+                    self.said = 0;
                     self.unconfirmed.clear();
                     self.joined.clear();
-                    return;
                 }
+                self.resume = Some(Resume {
+                    epoch: welcome.epoch,
+                    client: welcome.client,
+                    token: ResumeToken(welcome.token.0),
+                    received: 0,
+                });
                 self.confirmed(welcome.received);
-                if let Some(link) = &mut self.link {
-                    for (_, bytes) in &self.unconfirmed {
-                        link.up.extend_from_slice(bytes);
-                    }
-                }
-                return;
-            }
-            BrokerFrame::Ack { received }
-            | BrokerFrame::Ping { received, .. }
-            | BrokerFrame::Pong { received, .. } => return self.confirmed(*received),
-            BrokerFrame::GoAway { .. } | BrokerFrame::Close { .. } => {
-                panic!("{frame:?} to a client that did nothing wrong")
-            }
-            BrokerFrame::Run(run) => {
-                assert!(self.run.is_none(), "a run within a run");
-                self.run = Some((run.channel, run.sender, run.count, run.retained));
-                return;
-            }
-            BrokerFrame::Gap(gap) => {
-                self.received += gap.lost;
-                counts.lost += gap.lost;
-                Heard::Gap(gap.channel, gap.lost)
-            }
-            BrokerFrame::Message(_) => {
-                let (channel, sender, left, retained) = self.run.take().expect("a run's header");
-                if left > 1 {
-                    self.run = Some((channel, sender, left - 1, retained));
-                }
-                self.received += 1;
-                counts.messages += 1;
-                Heard::Message {
-                    channel,
-                    sender,
-                    retained,
-                    body,
+                for (_, bytes) in &self.unconfirmed {
+                    up.extend_from_slice(bytes);
                 }
             }
-            BrokerFrame::Presence {
-                channel,
-                revision,
-                change,
-                member,
-            } => {
-                self.received += 1;
-                Heard::Presence(*channel, member.client, *change, *revision)
+            BrokerFrame::Ping { nonce, received } => {
+                self.confirmed(*received);
+                let (nonce, received) = (*nonce, self.ear.received);
+                ClientFrame::Pong { nonce, received }.encode(up);
             }
-            BrokerFrame::Joined {
-                request, channel, ..
-            } => {
-                self.received += 1;
-                if !self.joined.contains(channel) {
-                    self.joined.push(*channel);
-                }
-                Heard::Answer(*request)
+            BrokerFrame::Ack { received } | BrokerFrame::Pong { received, .. } => {
+                self.confirmed(*received);
             }
-            BrokerFrame::Refusal { request, code, .. } => {
-                self.received += 1;
-                counts.direct_refused += u64::from(*code == Code::OUTBOX_FULL);
-                Heard::Refusal(*request)
+            BrokerFrame::Close { code, .. } => {
+                assert_eq!(
+                    *code,
+                    Code::PING_TIMEOUT,
+                    "to a client that did nothing wrong"
+                );
+                counts.hung += 1;
+                return false;
             }
-            BrokerFrame::Done { request }
-            | BrokerFrame::Values { request, .. }
-            | BrokerFrame::Members { request, .. } => {
-                self.received += 1;
-                Heard::Answer(*request)
+            BrokerFrame::GoAway { .. } => panic!("{frame:?} from a hub that does not stop"),
+            BrokerFrame::Joined { channel, .. } if !self.joined.contains(channel) => {
+                self.joined.push(*channel);
             }
-        };
-        counts.checksum = counts
-            .checksum
-            .wrapping_mul(0x0100_0000_01b3)
-            .wrapping_add(body.iter().map(|byte| u64::from(*byte)).sum::<u64>() + self.id.0);
-        model.judge(self.id, &heard);
+            _ => {}
+        }
+        if let Some(heard) = heard {
+            counts.heard(self.id, &heard);
+            model.judge(self.id, &heard);
+        }
+        true
     }
 
     fn confirmed(&mut self, received: u64) {
