@@ -129,7 +129,7 @@ fn a_gap_that_tells_exactly_passes() {
 fn a_gap_in_the_wrong_place_is_seen() {
     let mut story = Story::good();
     story.heard[1].splice(1..3, []);
-    story.heard[1].push(gap(2));
+    story.heard[1].insert(2, gap(2));
     assert_eq!(story.breaks(), ["I3", "I4"]);
 }
 
@@ -138,6 +138,13 @@ fn a_gap_that_tells_too_much_is_seen() {
     let mut story = Story::good();
     story.heard[1].splice(1..3, [gap(3)]);
     assert_eq!(story.breaks(), ["I4"]);
+}
+
+#[test]
+fn a_gap_at_the_end_may_be_of_what_comes_behind_it() {
+    let mut story = Story::good();
+    story.heard[1].push(gap(3));
+    assert_eq!(story.breaks(), [""; 0]);
 }
 
 #[test]
@@ -227,7 +234,13 @@ fn a_loss_within_the_window_is_seen() {
 
 #[test]
 fn a_connection_that_is_not_fenced_is_seen() {
-    for (told, ended, broken) in [(1, 1, &[][..]), (0, 1, &["I15"]), (1, 0, &["I15"])] {
+    for (told, ended, broken) in [
+        (109, 1, &[][..]),
+        (0, 1, &["I15"]),
+        (0, 2, &[]),
+        (101, 1, &["I15"]),
+        (109, 0, &["I15"]),
+    ] {
         let mut story = Story::good();
         story.runner.push(Event::Fenced {
             client: 7,
@@ -383,8 +396,8 @@ fn frames_are_followed_through_pieces_of_any_size() {
             "in pieces of {size}"
         );
         assert_eq!(
-            (frames.messages, frames.superseded),
-            (2, true),
+            (frames.messages, frames.closed),
+            (2, Some(code.0)),
             "in pieces of {size}"
         );
         assert_eq!(frames.bytes, bytes.len() as u64);

@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::record::{Event, NONE, Recorder, now, welcome};
+use crate::record::{Event, NONE, Recorder, ended, now, welcome};
 use crate::wire::Frames;
 
 /// What is done to the connection that stands.
@@ -160,7 +160,7 @@ impl Shared {
             state.connections += 1;
             state.connections
         });
-        let mut frames = Frames::default();
+        let (mut frames, mut unsent) = (Frames::default(), Vec::with_capacity(64 * 1024));
         let cut = async {
             let cuts = |order: &Order| matches!(order, Order::Cut | Order::Zombie);
             orders.wait_for(cuts).await.map(|order| *order)
@@ -168,14 +168,15 @@ impl Shared {
         let order = tokio::select! {
             biased;
             order = cut => order.unwrap_or(Order::Cut),
-            () = self.up(connection, &mut client_reads, &mut hub_writes) => Order::Pass,
+            () = self.up(connection, &mut client_reads, &mut hub_writes, &mut unsent) => Order::Pass,
             () = self.down(connection, &mut hub_reads, &mut client_writes, &mut frames) => Order::Pass,
         };
         if order == Order::Pass {
             return;
         }
         // Whatever was being written is cut where it was; something else is begun and not ended.
-        let up = part(&mut client_reads).await;
+        let mut up = unsent;
+        up.extend(part(&mut client_reads).await);
         let down = part(&mut hub_reads).await;
         let (ups, downs) = self.with(|state| {
             let mut some = |bytes: &[u8]| state.rng.below(bytes.len() as u64 + 1) as usize;
@@ -184,23 +185,34 @@ impl Shared {
         self.follow(connection, &mut frames, &down);
         // The other side may be gone already.
         let _ = client_writes.try_write(&down[..downs]);
-        let _ = hub_writes.try_write(&up[..ups]);
+        let sent = hub_writes.try_write(&up[..ups]).unwrap_or(0);
         drop((client_reads, client_writes));
         if order == Order::Zombie {
-            self.linger(hub_reads, hub_writes, &up[ups..], frames).await;
+            self.linger(hub_reads, hub_writes, &up[sent..], frames)
+                .await;
         }
     }
 
-    async fn up(&self, connection: u64, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+    /// Passes on what the client sends. If this is dropped, `unsent` is what was taken and not
+    /// passed on.
+    async fn up(
+        &self,
+        connection: u64,
+        from: &mut OwnedReadHalf,
+        to: &mut OwnedWriteHalf,
+        unsent: &mut Vec<u8>,
+    ) {
+        loop {
+            if !matches!(from.read_buf(unsent).await, Ok(1..)) {
+                return;
+            }
             self.with(|state| {
                 if state.current == connection {
                     state.heard_at = now();
                     state.spoke = true;
                 }
             });
-            if self.pass_on(&buffer[..read], to).await.is_err() {
+            if self.pass_on(unsent, to).await.is_err() {
                 return;
             }
         }
@@ -227,22 +239,31 @@ impl Shared {
                 return;
             };
             self.follow(connection, frames, &buffer[..read]);
-            if self.pass_on(&buffer[..read], to).await.is_err() {
+            if self
+                .pass_on(&mut buffer[..read].to_vec(), to)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
     }
 
-    async fn pass_on(&self, bytes: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() && *self.orders.borrow() == Order::Trickle {
-            let most = self.with(|state| 1 + state.rng.below(97) as usize);
-            let (now, later) = rest.split_at(most.min(rest.len()));
-            to.write_all(now).await?;
-            tokio::task::yield_now().await;
-            rest = later;
+    /// Writes all of it, and takes out of it what is written.
+    async fn pass_on(&self, bytes: &mut Vec<u8>, to: &mut OwnedWriteHalf) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let trickle = *self.orders.borrow() == Order::Trickle;
+            let most = match trickle {
+                true => self.with(|state| 1 + state.rng.below(97) as usize),
+                false => bytes.len(),
+            };
+            let written = to.write(&bytes[..most.min(bytes.len())]).await?;
+            bytes.drain(..written);
+            if trickle {
+                tokio::task::yield_now().await;
+            }
         }
-        to.write_all(rest).await
+        Ok(())
     }
 
     /// Looks at what the broker sends.
@@ -315,7 +336,8 @@ impl Shared {
                 tokio::select! {
                     read = hub_reads.read(&mut buffer) => match read {
                         Ok(read @ 1..) => { frames.follow(&buffer[..read]); }
-                        _ => return true,
+                        Ok(0) => return ended::WHOLE,
+                        Err(_) => return ended::RESET,
                     },
                     changed = welcomes.changed(), if !replaced => {
                         replaced = changed.is_ok();
@@ -326,11 +348,11 @@ impl Shared {
             }
         };
         let ended = tokio::time::timeout(FENCE_PATIENCE, watch).await;
-        if replaced || frames.superseded {
+        if replaced {
             self.recorder.note(Event::Fenced {
                 client: self.client,
-                told: u64::from(frames.superseded),
-                ended: u64::from(ended.is_ok()),
+                told: frames.closed.map_or(0, u64::from),
+                ended: ended.unwrap_or(ended::NOT),
             });
         }
     }

@@ -44,6 +44,17 @@ pub(crate) mod welcome {
     pub(crate) const ANEW: u64 = 3;
 }
 
+/// How a connection that was replaced ended.
+pub(crate) mod ended {
+    /// It did not.
+    pub(crate) const NOT: u64 = 0;
+    /// All that the broker wrote was read.
+    pub(crate) const WHOLE: u64 = 1;
+    /// The system says that it was reset: what the broker wrote last may be lost with it. That
+    /// happens when it closes a connection over which something came that it did not read.
+    pub(crate) const RESET: u64 = 2;
+}
+
 /// One thing that happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -126,7 +137,7 @@ events! {
     /// A client was welcomed. `messages` and `bytes` were sent to it since the welcome before, which
     /// was `before`; that is unknown if it was of another epoch or may not have reached the client.
     41 Welcomed { client, how, away_ns, lost, replayed, messages, bytes, before }
-    /// A connection that another one had replaced ended; `told` is 1 if the client was told why.
+    /// A connection that another one had replaced ended; `told` is the code of its close, or 0.
     42 Fenced { client, told, ended }
     /// How large the broker is.
     43 Sample { rss, descriptors, connections }

@@ -1,7 +1,5 @@
 //! Frames as they pass by: where they begin, and what kind they are.
 
-use localhub_protocol::{BrokerFrame, Code};
-
 /// Follows the frames of a broker through pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
@@ -12,8 +10,8 @@ pub(crate) struct Frames {
     /// How many counted messages have begun.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
-    /// Whether a close came that says that another connection took over.
-    pub(crate) superseded: bool,
+    /// The code of the close that came.
+    pub(crate) closed: Option<u16>,
     first_is_over: bool,
 }
 
@@ -69,13 +67,12 @@ impl Frames {
             _ => return,
         };
         self.messages += u64::from(kind >= 16);
-        let close = BrokerFrame::Close {
-            code: Code::SUPERSEDED,
-            detail: "",
-        };
-        let mut bytes = Vec::new();
-        close.encode(&mut bytes);
-        // Without the length before it, and the text behind it.
-        self.superseded |= body.starts_with(&bytes[4..bytes.len() - 1]);
+        // A close is `[5, code, text]`, and its code has one byte.
+        if let [_, CLOSE, 0x18, code, ..] = body {
+            self.closed = Some(u16::from(*code));
+        }
     }
 }
+
+/// The kind of a close.
+const CLOSE: u8 = 5;

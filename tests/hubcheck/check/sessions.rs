@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use localhub_protocol::Code;
+
 use super::{Violation, violation};
 use crate::history::History;
 use crate::plan::{OUTBOX_BYTES, OUTBOX_MESSAGES, PAYLOAD_BYTES, is_proxied, session_ttl};
-use crate::record::{Event, NONE, welcome};
+use crate::record::{Event, NONE, ended, welcome};
 
 /// What the broker may count for a message beside its payload.
 const OVERHEAD_BYTES: u64 = 1_024;
@@ -62,10 +64,12 @@ pub(crate) fn the_window_holds(history: &History) -> Vec<Violation> {
 /// That nothing that came over it afterwards was carried out is seen by I2 and I6: it is carried
 /// out a second time over the new connection.
 pub(crate) fn who_is_replaced_is_fenced(history: &History) -> Vec<Violation> {
-    let wrong = |told, ended| match (told, ended) {
-        (_, 0) => Some("was not ended"),
+    const SUPERSEDED: u64 = Code::SUPERSEDED.0 as u64;
+    let wrong = |told, how| match (told, how) {
+        (_, ended::NOT) => Some("was not ended"),
+        (SUPERSEDED, _) | (0, ended::RESET) => None,
         (0, _) => Some("was ended without a word"),
-        _ => None,
+        _ => Some("was ended for another reason"),
     };
     let found = history.runner.iter().filter_map(|record| {
         let Event::Fenced {

@@ -159,7 +159,8 @@ fn intervals(history: &History, stream: &Stream) -> Vec<Interval> {
         }
     }
     if let Some((_, end)) = stream.end {
-        add(last, end + 1, told, inexact);
+        // Behind `end` it was read on, as far as there was something: gaps may be from there, too.
+        add(last, end + 1, told, true);
     }
     found
 }
