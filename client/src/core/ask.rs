@@ -437,7 +437,7 @@ impl Core {
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
         };
-        let unheard = stream.subscriber.is_none();
+        let unheard = stream.subscriber.is_none() && !stream.ended;
         let held = match &stream.takes {
             Takes::Topics { filter, .. } if stream.may_stand => {
                 stream.room.map(|room| (room, filter.clone()))

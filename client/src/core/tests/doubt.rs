@@ -142,3 +142,22 @@ fn who_is_refused_a_subscription_that_another_stream_left_behind_ends_it() {
     ));
     assert_eq!(world.says(), ["unsubscribe 7 a"]);
 }
+
+// Found by the simulation.
+#[test]
+fn a_subscription_that_is_refused_after_its_channel_was_left_is_nobodys_concern() {
+    let mut world = World::new();
+    let listener = world.core.listen_to_refusals();
+    let room = world.joins("kiosk");
+    world
+        .core
+        .open_stream(Some(room), topics("a", true))
+        .unwrap();
+    world.core.leave(room).unwrap();
+    world.hears(&[BrokerFrame::Refusal {
+        request: 2,
+        code: Code::OUTBOX_FULL,
+        detail: "",
+    }]);
+    assert_eq!(world.refusals(listener), [""; 0]);
+}
