@@ -21,6 +21,10 @@ test:
 hubcheck *ARGS:
     cargo test --release -p localhub --test hubcheck -- {{ARGS}}
 
+# Break the hub and the SDK line by line, and see that the tests notice: `just mutants [NAME..]`
+mutants *ARGS:
+    tests/mutants/run {{ARGS}}
+
 # Build the documentation; warnings are errors
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -42,3 +46,7 @@ demo:
 # Fuzz a target of fuzz/ until it fails or is stopped
 fuzz TARGET:
     cargo +nightly fuzz run {{TARGET}}
+
+# Measure localhub and its peers side by side; writes docs/performance.md (see benches/peers)
+peers *ARGS:
+    benches/peers/run {{ARGS}}
