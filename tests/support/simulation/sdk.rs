@@ -87,6 +87,10 @@ impl Sdk {
         if link.up.len() >= UP_BYTES_MAX || !self.welcomed {
             return;
         }
+        if !self.driver.elapse(now) {
+            // Whoever reads next sees it as well, and ends the connection.
+            return;
+        }
         self.may_write |= self.flag.lower() || self.driver.deadline().is_some_and(|at| at <= now);
         if !self.may_write {
             return;

@@ -50,6 +50,9 @@ const TTL: Duration = Duration::from_secs(120);
 /// A client does something about every 60 ms.
 const ROUND_MICROS: u64 = 240_000;
 
+/// A silence in which a client pings, or gives up.
+const LAST_SILENCE_MILLIS: u64 = 40_000;
+
 /// How long a time of quiet takes after which everything has been said.
 const QUIET_ROUNDS: u32 = 8;
 
@@ -142,13 +145,18 @@ impl Simulation {
         while !self.ghosts.is_empty() {
             self.haunt();
         }
+        // A last word from everybody, and nobody speaks for a while: long enough for pings.
+        for n in 0..self.seats.len() {
+            self.seats[n].stopped_until = Duration::ZERO;
+            self.speak(n);
+        }
+        self.world.now += Duration::from_millis(self.rng.below(LAST_SILENCE_MILLIS));
         let mut quiet = 0;
         for round in 0.. {
             assert!(round < ROUNDS_MAX, "the world never becomes quiet");
             self.world.now += ROUND;
             let before = self.model.progress;
             for n in 0..self.seats.len() {
-                self.seats[n].stopped_until = Duration::ZERO;
                 if self.seats[n].link.is_none() {
                     self.connect(n);
                 }
