@@ -13,7 +13,7 @@
 use std::{io, process::ExitCode, thread};
 
 use clap::Parser;
-use localhub_client::{Change, Channel, Client, Error, Gap, Message, PresenceEvent};
+use localhub_client::{Change, Channel, Client, Code, Error, Gap, Message, PresenceEvent};
 use tokio::{signal, sync::mpsc};
 
 /// Talks in the channel `chat`.
@@ -109,9 +109,13 @@ fn announce(event: &PresenceEvent) {
     let name = &event.member.name;
     match event.change {
         Change::Joined => println!("* {name} joined"),
-        Change::Left => println!("* {name} left"),
+        Change::Left => match event.cause {
+            None | Some(Code::GOODBYE) => println!("* {name} left"),
+            Some(cause) => println!("* {name} is gone: {cause}"),
+        },
         Change::Away => println!("* {name} is away"),
         Change::Back => println!("* {name} is back"),
+        Change::Stalled => println!("* {name} does not answer"),
         Change::Updated => {}
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use localhub::hub::Departure;
 use localhub_protocol::limits::MEMBERS_PER_FRAME_MAX;
 use localhub_protocol::{
-    Change, ClientFrame, ClientId, Code, ContentType, Gap, Message, Resumed, Retain, Status,
-    Target, admin,
+    Change, ClientFrame, ClientId, Code, ContentType, Gap, Message, Policy, Resumed, Retain, Start,
+    Status, Target, admin,
 };
 use localhub_tests::{Puppet, Seen, World};
 
@@ -222,7 +222,8 @@ mod channels {
         ana.says(&ClientFrame::Subscribe {
             channel: kiosk,
             filter: "#/a",
-            snapshot: false,
+            start: Start::Live,
+            policy: Policy::DropOldest,
         });
         ana.says(&ClientFrame::Unsubscribe {
             channel: kiosk,
@@ -346,7 +347,7 @@ mod retained {
         let mut ana = world.client("ana");
         let kiosk = ana.joins("kiosk");
         ana.publishes_as(kiosk, "a", Retain::Set, b"1");
-        ana.departs(&world, Departure::Final);
+        ana.departs(&world, Departure::Final(Code::GOODBYE));
         let mut bo = world.client("bo");
         assert_eq!(bo.joins("kiosk"), kiosk, "the channel is still the same");
         let request = bo.says(&ClientFrame::Snapshot {
@@ -465,7 +466,7 @@ mod presence {
         spy.joins_as("kiosk", true, b"");
         ana.broadcasts(kiosk, "hello");
         assert_eq!(payloads(&spy.hears()), ["hello"]);
-        spy.departs(&world, Departure::Final);
+        spy.departs(&world, Departure::Final(Code::GOODBYE));
         assert_eq!(ana.hears(), []);
     }
 
@@ -818,7 +819,7 @@ mod sessions {
         let mut ana = world.client("ana");
         ana.joins("kiosk");
         let resume = ana.resume();
-        ana.departs(&world, Departure::Final);
+        ana.departs(&world, Departure::Final(Code::GOODBYE));
         assert_eq!(world.hub.status(world.now).parked, 0);
         let mut other = world.client("other");
         other.tries_to_come_back(&mut world, resume).unwrap();
@@ -934,7 +935,7 @@ mod control {
             wire.extend_from_slice(bytes);
             assert_eq!(ana.sends(&wire).unwrap_err().code, code, "{bytes:02x?}");
             ana.listens();
-            ana.departs(&world, Departure::Final);
+            ana.departs(&world, Departure::Final(Code::GOODBYE));
             bo.joins("kiosk");
             world.hub.check();
         }
@@ -1044,7 +1045,7 @@ mod operators {
             ana.tries(&publish(kiosk, b"x")).unwrap_err().code,
             Code::KICKED
         );
-        ana.departs(&world, Departure::Final);
+        ana.departs(&world, Departure::Final(Code::GOODBYE));
         let (error, text) = ask(&mut op, admin::KICK, &named);
         assert_eq!(error, Some(Code::UNKNOWN_CLIENT));
         assert_eq!(text, b"no such client is connected");
@@ -1058,7 +1059,7 @@ mod operators {
         for n in 0..3 {
             let mut puppet = world.client(&format!("p{n}"));
             puppet.peer.as_mut().unwrap().ends("goodbye", "");
-            puppet.departs(&world, Departure::Final);
+            puppet.departs(&world, Departure::Final(Code::GOODBYE));
         }
         let mut away = world.client("away");
         away.peer.as_mut().unwrap().ends("lost", "");

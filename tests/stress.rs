@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use localhub::hub::Departure;
-use localhub_protocol::{ClientFrame, ContentType, Message, Retain, Target};
+use localhub_protocol::{ClientFrame, Code, ContentType, Message, Retain, Target};
 use localhub_tests::World;
 use localhub_tests::process::until;
 
@@ -87,7 +87,7 @@ fn talk(world: &mut World, n: usize) {
             }
         }
     }
-    me.departs(world, Departure::Final);
+    me.departs(world, Departure::Final(Code::GOODBYE));
 }
 
 /// Clients that join and are gone, some for good and some for a while.

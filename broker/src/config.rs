@@ -118,6 +118,12 @@ sections! {
         retained_topics_per_channel: u64 = 16_384, number(0, 1_000_000);
         /// The retained values of one channel together, in bytes.
         retained_bytes_per_channel: u64 = 16 * MIB, number(0, 16 * GIB);
+        /// The messages that the history of one channel may have.
+        history_messages_per_channel: u64 = 65_536, number(0, 16 * MIB);
+        /// The history of one channel, in bytes.
+        history_bytes_per_channel: u64 = 16 * MIB, number(0, 16 * GIB);
+        /// How long messages may stay in a history, in milliseconds.
+        history_age_ms: u64 = DAY_MS, number(0, 7 * DAY_MS);
     }
 
     /// What outlives a lost connection.

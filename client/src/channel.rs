@@ -1,14 +1,15 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use localhub_protocol::limits::PRESENCE_STATE_BYTES_MAX;
-use localhub_protocol::{ChannelName, Retain, TopicFilter};
+use localhub_protocol::{ChannelName, ChannelSettings, Policy, Retain, Topic, TopicFilter};
 use serde::Serialize;
 
 use crate::core::{Answer, Outbound, RoomId, Takes};
 use crate::shared::Shared;
-use crate::{Client, Error, Member, Message, Messages, Payload, Presence};
+use crate::{Client, Cursor, Error, Member, Message, Messages, Payload, Presence};
 
 /// A channel that the client is a member of. Clones are handles to the same membership.
 #[derive(Clone)]
@@ -121,10 +122,36 @@ impl Channel {
     /// [`Error::BadTopic`], [`Error::Refused`], [`Error::Closed`]. Without a connection this waits
     /// for the next one.
     pub async fn subscribe(&self, filter: &str) -> Result<Messages, Error> {
+        self.subscribe_with(filter, Subscribe::new()).await
+    }
+
+    /// Subscribes as [`subscribe`](Self::subscribe), with a say in where to begin and in what
+    /// becomes of messages that are read too slowly.
+    ///
+    /// The streams of one filter share a subscription: the policy of the newest counts for all.
+    ///
+    /// ```no_run
+    /// use localhub_client::{Policy, StartAt, Subscribe};
+    ///
+    /// # async fn example(kiosk: localhub_client::Channel) -> Result<(), localhub_client::Error> {
+    /// let jobs = Subscribe::new().start(StartAt::Last(100)).policy(Policy::Park);
+    /// let mut jobs = kiosk.subscribe_with("job/#", jobs).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn subscribe_with(
+        &self,
+        filter: &str,
+        subscribe: Subscribe,
+    ) -> Result<Messages, Error> {
         let filter = parse_filter(filter)?;
         self.take(Takes::Topics {
             filter,
-            retained: true,
+            start: subscribe.start,
+            policy: subscribe.policy,
             broadcasts: false,
         })
         .await
@@ -135,13 +162,8 @@ impl Channel {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub async fn subscribe_live(&self, filter: &str) -> Result<Messages, Error> {
-        let filter = parse_filter(filter)?;
-        self.take(Takes::Topics {
-            filter,
-            retained: false,
-            broadcasts: false,
-        })
-        .await
+        let now = Subscribe::new().start(StartAt::Now);
+        self.subscribe_with(filter, now).await
     }
 
     /// The broadcasts of other members, from now on.
@@ -158,7 +180,8 @@ impl Channel {
         let filter = parse_filter("#")?;
         self.take(Takes::Topics {
             filter,
-            retained: false,
+            start: StartAt::Now,
+            policy: Policy::default(),
             broadcasts: true,
         })
         .await
@@ -210,6 +233,77 @@ impl Channel {
         let ticket = self
             .shared()
             .with(|core| core.set_state_of(self.room, state))?;
+        self.shared().outcome(ticket).await?;
+        Ok(())
+    }
+
+    /// Says what the channel keeps from now on, for all its members, and how it tells of them. The last
+    /// call of any member counts. It also comes back by itself with a new session.
+    ///
+    /// ```no_run
+    /// use localhub_client::ChannelSettings;
+    ///
+    /// # async fn example(kiosk: localhub_client::Channel) -> Result<(), localhub_client::Error> {
+    /// let settings = ChannelSettings {
+    ///     history_messages: 1_000,
+    ///     history_bytes: 1 << 20,
+    ///     history_age_ms: 600_000,
+    ///     debounce_ms: 2_000,
+    /// };
+    /// kiosk.configure(settings).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Code::LIMIT_REACHED`](crate::Code::LIMIT_REACHED) if the broker does not
+    /// allow so much, [`Error::Closed`]. Without a connection this waits for the next one.
+    pub async fn configure(&self, settings: ChannelSettings) -> Result<(), Error> {
+        let ticket = self
+            .shared()
+            .with(|core| core.set_channel(self.room, settings))?;
+        self.shared().outcome(ticket).await?;
+        Ok(())
+    }
+
+    /// Leaves a message that the broker publishes if this client is lost: it crashes, is kicked, or loses
+    /// its connection and does not come back within the will's delay. Not if the client is closed or
+    /// leaves the channel. A topic has one will of a client; it comes back by itself with a new session.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use localhub_client::Will;
+    ///
+    /// # async fn example(kiosk: localhub_client::Channel) -> Result<(), localhub_client::Error> {
+    /// let gone = Will::retain("gone").delay(Duration::from_secs(5));
+    /// kiosk.set_will("device/printer/state", gone).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BadTopic`], [`Error::Refused`], [`Error::Closed`]. Without a connection this waits for the
+    /// next one.
+    pub async fn set_will(&self, topic: &str, will: Will) -> Result<(), Error> {
+        self.will(topic, Some(will)).await
+    }
+
+    /// Takes the will for a topic back, if there is one.
+    ///
+    /// # Errors
+    /// As [`set_will`](Self::set_will).
+    pub async fn clear_will(&self, topic: &str) -> Result<(), Error> {
+        self.will(topic, None).await
+    }
+
+    async fn will(&self, topic: &str, will: Option<Will>) -> Result<(), Error> {
+        Topic::check(topic).map_err(|source| Error::BadTopic {
+            topic: topic.to_owned(),
+            source,
+        })?;
+        let ticket = self
+            .shared()
+            .with(|core| core.set_will(self.room, topic, will))?;
         self.shared().outcome(ticket).await?;
         Ok(())
     }
@@ -316,6 +410,94 @@ impl Join {
     pub fn state<T: Serialize + ?Sized>(mut self, state: &T) -> Result<Self, Error> {
         self.state = Some(encode_state(state)?);
         Ok(self)
+    }
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum StartAt {
+    /// With what is published from now on.
+    Now,
+    /// With the last value of each topic that has one.
+    #[default]
+    Retained,
+    /// With so many messages of the channel's history, at most; none if the channel keeps none, see
+    /// [`Channel::configure`].
+    Last(u64),
+    /// With the messages of the history that came after this one. If the history does not reach
+    /// so far back, a [`Gap`](crate::Gap) says so.
+    After(Cursor),
+}
+
+/// How to subscribe.
+///
+/// A stream that begins with history goes on with it in a new session, too: if the history
+/// reaches back to the last message that it gave, nothing is missing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[must_use = "pass it to `Channel::subscribe_with`"]
+pub struct Subscribe {
+    start: StartAt,
+    policy: Policy,
+}
+
+impl Subscribe {
+    /// From the last values on; if they are read too slowly, the oldest messages are dropped.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where to begin.
+    pub fn start(mut self, start: StartAt) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// What becomes of messages that are read too slowly.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+}
+
+/// A message to be published if its client is lost: see [`Channel::set_will`].
+#[derive(Clone, Debug)]
+#[must_use = "pass it to `Channel::set_will`"]
+pub struct Will {
+    pub(crate) delay_ms: u32,
+    pub(crate) retain: Retain,
+    pub(crate) payload: Payload,
+}
+
+impl Will {
+    /// Publishes a message.
+    pub fn publish(payload: impl Into<Payload>) -> Self {
+        Self {
+            delay_ms: 0,
+            retain: Retain::No,
+            payload: payload.into(),
+        }
+    }
+
+    /// Publishes a message, which the channel keeps as the last value of the topic.
+    pub fn retain(payload: impl Into<Payload>) -> Self {
+        Self {
+            retain: Retain::Set,
+            ..Self::publish(payload)
+        }
+    }
+
+    /// Has the channel forget the last value of the topic.
+    pub fn clear() -> Self {
+        Self {
+            retain: Retain::Clear,
+            ..Self::publish(Payload::default())
+        }
+    }
+
+    /// How long the client has to come back before, at most 49 days; not at all if this is not set.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        self
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Cause {
     /// The stream was read too slowly: its inbox was full, see
     /// [`Options::inbox_messages`](crate::Options::inbox_messages).
     InboxFull,
+    /// The channel's history did not reach so far back.
+    NotKept,
     /// The session ended while there was no connection: it was away for too long, or the broker was
     /// started anew.
     SessionLost,
@@ -36,6 +38,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Broker(code) => fmt::Display::fmt(code, f),
             Self::InboxFull => f.pad("this stream was read too slowly"),
+            Self::NotKept => f.pad("the channel's history does not reach so far back"),
             Self::SessionLost => f.pad("the session ended while there was no connection"),
         }
     }

@@ -45,18 +45,18 @@ pub mod endpoint;
 #[doc(hidden)]
 pub mod simulation;
 
-pub use channel::{Channel, Join, Snapshot};
+pub use channel::{Channel, Join, Snapshot, StartAt, Subscribe, Will};
 pub use client::{Client, Recipient};
 pub use endpoint::Endpoint;
 pub use error::{Error, Refused};
 pub use gap::{Cause, Gap};
-pub use message::{Message, Payload, Sender};
+pub use message::{Cursor, CursorError, Message, Payload, Sender};
 pub use options::Options;
 pub use presence::{Member, Presence, PresenceEvent};
 pub use state::{ConnectionState, ConnectionStates};
 pub use stream::{Messages, Refusals};
 
 pub use localhub_protocol::{
-    Change, ChannelName, ClientId, ClientName, Code, ContentType, FrameError, Limits, NameError,
-    Resumed, Status, Topic, TopicError, TopicFilter, admin,
+    Change, ChannelName, ChannelSettings, ClientId, ClientName, Code, ContentType, FrameError,
+    Limits, NameError, Policy, Resumed, Status, Topic, TopicError, TopicFilter, admin,
 };

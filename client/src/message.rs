@@ -1,10 +1,11 @@
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use localhub_protocol::{ChannelName, ClientId, ClientName, ContentType, Retain};
-use serde::Serialize;
+use localhub_protocol::{ChannelId, ChannelName, ClientId, ClientName, ContentType, Epoch, Retain};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -23,6 +24,8 @@ pub struct Message {
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) channel: Option<ChannelName>,
+    /// The channel for the broker, which knows it by number.
+    pub(crate) place: Option<(Epoch, ChannelId)>,
     pub(crate) sender: Sender,
     pub(crate) retained: bool,
 }
@@ -35,6 +38,71 @@ pub struct Sender {
     pub id: ClientId,
     /// The name it had when it sent the message.
     pub name: ClientName,
+}
+
+/// A place in the messages of a channel. It means something as long as the broker has the channel.
+///
+/// As text it is three words with slashes between, to be kept in a file or passed on the command line.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Cursor {
+    pub(crate) epoch: Epoch,
+    pub(crate) channel: ChannelId,
+    pub(crate) offset: u64,
+}
+
+/// The text is not a [`Cursor`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "a cursor is an epoch of 32 hexadecimal digits, a channel's number and an offset, as in EPOCH/5/40"
+)]
+pub struct CursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.epoch, self.channel, self.offset)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let mut words = text.split('/');
+        let (Some(epoch), Some(channel), Some(offset), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(CursorError);
+        };
+        let hex = epoch.len() == 32 && epoch.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let epoch = u128::from_str_radix(epoch, 16).ok().filter(|_| hex);
+        Ok(Self {
+            epoch: Epoch(epoch.ok_or(CursorError)?.to_be_bytes()),
+            channel: ChannelId(channel.parse().map_err(|_| CursorError)?),
+            offset: offset.parse().map_err(|_| CursorError)?,
+        })
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        cursor.to_string()
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = CursorError;
+
+    fn try_from(text: String) -> Result<Self, CursorError> {
+        text.parse()
+    }
+}
+
+impl Cursor {
+    /// The offset of the last message before it.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
 }
 
 impl Message {
@@ -59,7 +127,19 @@ impl Message {
         self.offset
     }
 
-    /// Whether this is a last value that the channel kept, from before the subscription, and not live.
+    /// Where the stream is once this message is dealt with: to go on from there later, also in another
+    /// process, see [`StartAt::After`](crate::StartAt::After). `None` for a direct message.
+    pub fn cursor(&self) -> Option<Cursor> {
+        let (epoch, channel) = self.origin.place?;
+        Some(Cursor {
+            epoch,
+            channel,
+            offset: self.offset,
+        })
+    }
+
+    /// Whether the channel had kept this message from before the subscription, as a last value or in its
+    /// history, and it is not live.
     pub fn is_retained(&self) -> bool {
         self.origin.retained
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use localhub_protocol::{Change, ClientId, ClientName, ContentType, Status};
+use localhub_protocol::{Change, ClientId, ClientName, Code, ContentType, Status};
 use serde::de::DeserializeOwned;
 use tokio_stream::Stream;
 
@@ -113,6 +113,7 @@ fn difference(
 ) -> VecDeque<PresenceEvent> {
     let event = |change, member: &Member| PresenceEvent {
         change,
+        cause: None,
         member: member.clone(),
         revision,
     };
@@ -125,8 +126,11 @@ fn difference(
             None => Change::Joined,
             Some(before) if before == member => return None,
             Some(before) if before.state != member.state => Change::Updated,
-            Some(_) if member.status == Status::Away => Change::Away,
-            Some(_) => Change::Back,
+            Some(_) => match member.status {
+                Status::Online => Change::Back,
+                Status::Away => Change::Away,
+                Status::Stalled => Change::Stalled,
+            },
         };
         Some(event(change, member))
     });
@@ -147,6 +151,10 @@ impl fmt::Debug for Presence {
 pub struct PresenceEvent {
     /// What changed.
     pub change: Change,
+    /// Why a member left or is away, if that is known: [`Code::GOODBYE`] if it said so itself,
+    /// [`Code::PROCESS_DIED`], [`Code::SESSION_EXPIRED`], [`Code::KICKED`], [`Code::CONNECTION_LOST`],
+    /// [`Code::PING_TIMEOUT`] and others.
+    pub cause: Option<Code>,
     /// The member, as it is after the change; as it was before it, if it left.
     pub member: Member,
     /// The channel's presence revision.

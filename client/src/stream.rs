@@ -79,6 +79,14 @@ impl Messages {
         self.filter.as_ref()
     }
 
+    /// How many messages made way for newer ones of their topic, if the stream's policy is
+    /// [`Policy::Latest`](crate::Policy::Latest). They are no gap: the stream asked for it.
+    pub fn conflated(&self) -> u64 {
+        let shared = &self.handle.shared;
+        self.id
+            .map_or(0, |id| shared.with(|core| core.conflated(id)))
+    }
+
     /// The next message or gap; `None` at the end.
     ///
     /// Nothing is lost if the future is dropped, so this can stand in a `select!`.

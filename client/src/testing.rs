@@ -1,6 +1,6 @@
 //! What several tests have in common.
 
-use localhub_protocol::{ClientFrame, Message};
+use localhub_protocol::{ClientFrame, Message, Policy, Start};
 
 /// A frame of the client as tests compare it.
 pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
@@ -24,12 +24,19 @@ pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
         ClientFrame::Subscribe {
             channel,
             filter,
-            snapshot,
+            start,
+            policy,
         } => {
-            format!(
-                "subscribe {channel} {filter}{}",
-                if *snapshot { " retained" } else { "" }
-            )
+            let start = match start {
+                Start::Live => String::new(),
+                Start::Retained => " retained".to_owned(),
+                other => format!(" {other:?}"),
+            };
+            let policy = match policy {
+                Policy::DropOldest => String::new(),
+                other => format!(" {}", other.name()),
+            };
+            format!("subscribe {channel} {filter}{start}{policy}")
         }
         ClientFrame::Unsubscribe { channel, filter } => format!("unsubscribe {channel} {filter}"),
         ClientFrame::Snapshot { channel, filter } => format!("snapshot {channel} {filter}"),

@@ -70,6 +70,8 @@ pub struct Sessions {
 pub struct SessionView {
     /// The client that it belongs to.
     pub client: ClientView,
+    /// Why it waits: `connection_lost`, `ping_timeout` or `slow_consumer`.
+    pub cause: String,
     /// After how long it ends if nobody comes, in milliseconds.
     pub expires_ms: u64,
     /// How many messages may wait for the client before the oldest are lost.
@@ -158,7 +160,7 @@ pub struct HubView {
     pub messages_lost: u64,
     /// Bytes that wait in outboxes now.
     pub queued_bytes: u64,
-    /// Bytes of retained values now.
+    /// Bytes of retained values, histories and wills now.
     pub retained_bytes: u64,
     /// What may wait and be retained in the whole hub, in bytes.
     pub memory_limit_bytes: u64,
@@ -175,7 +177,7 @@ pub struct ClientView {
     pub id: ClientId,
     /// The name.
     pub name: String,
-    /// `online` or `away`.
+    /// `online`, `away` or `stalled`.
     pub state: String,
     /// The process, if the system tells.
     pub pid: Option<u32>,
@@ -205,10 +207,22 @@ pub struct ClientView {
     pub queued_bytes: u64,
     /// Messages that were dropped for it and told as gaps.
     pub messages_lost: u64,
+    /// Messages that made way for newer ones of their topic, and were told as gaps.
+    pub messages_conflated: u64,
+    /// How many gaps it was or will be told of.
+    pub gaps: u64,
+    /// The position of the last message that it has confirmed.
+    pub confirmed: u64,
+    /// The position of the last message that was sent over its connection.
+    pub sent: u64,
+    /// The position of the last message queued for it.
+    pub queued: u64,
     /// Messages of it that were refused.
     pub refused: u64,
     /// The last refusal, in one word.
     pub last_refusal: Option<String>,
+    /// What it is subscribed to, by channel. Only the method `client` tells; elsewhere it is empty.
+    pub memberships: Vec<MembershipView>,
 }
 
 /// One channel in a list.
@@ -226,6 +240,10 @@ pub struct ChannelSummary {
     pub retained: u64,
     /// Their bytes.
     pub retained_bytes: u64,
+    /// How many messages the history has.
+    pub history: u64,
+    /// Their bytes.
+    pub history_bytes: u64,
 }
 
 /// One channel.
@@ -246,15 +264,34 @@ pub struct MemberView {
     pub id: ClientId,
     /// The name.
     pub name: String,
-    /// `online` or `away`.
+    /// `online`, `away` or `stalled`.
     pub state: String,
     /// Whether it is left out of presence.
     pub hidden: bool,
-    /// Its topic filters.
-    pub filters: Vec<String>,
+    /// Its subscriptions in this channel.
+    pub filters: Vec<SubscriptionView>,
     /// Its presence state, as the CBOR it set.
     #[serde(with = "as_bytes")]
     pub presence: Vec<u8>,
+}
+
+/// One subscription.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SubscriptionView {
+    /// The topic filter.
+    pub filter: String,
+    /// What becomes of messages that its client reads too slowly: `drop_oldest`, `drop_newest`,
+    /// `latest`, `block` or `park`.
+    pub policy: String,
+}
+
+/// The subscriptions of one client in one channel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MembershipView {
+    /// The channel, by name.
+    pub channel: String,
+    /// The subscriptions.
+    pub filters: Vec<SubscriptionView>,
 }
 
 /// One retained value.

@@ -66,6 +66,8 @@ codes! {
     BAD_REQUEST = 14, "bad_request", "the broker does not know that request, or not with these arguments";
     /// There is no channel of that name.
     UNKNOWN_CHANNEL = 15, "unknown_channel", "no such channel";
+    /// The channel has not come to that offset: it is of another channel, or of another epoch.
+    UNKNOWN_OFFSET = 16, "unknown_offset", "the channel never came to that offset";
 
     /// The client said goodbye: its session is over.
     GOODBYE = 100, "goodbye", "the client ended its session";
@@ -103,6 +105,14 @@ codes! {
     BAD_TOKEN = 116, "bad_token", "the resume token is wrong or was used before";
     /// The client confirmed messages that it was never sent.
     BAD_POSITION = 117, "bad_position", "a position was confirmed that was never sent";
+    /// The client's process is dead.
+    PROCESS_DIED = 118, "process_died", "the client's process died";
+    /// The connection broke.
+    CONNECTION_LOST = 119, "connection_lost", "the connection was lost";
+    /// Nobody came back to the session in time.
+    SESSION_EXPIRED = 120, "session_expired", "the client did not come back in time";
+    /// A newer message of the same topic took its place.
+    CONFLATED = 121, "conflated", "a newer message of the topic took its place";
 }
 
 impl Code {

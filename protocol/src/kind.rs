@@ -50,6 +50,12 @@ pub const SUBSCRIBE: u64 = 36;
 pub const UNSUBSCRIBE: u64 = 37;
 /// Asks for retained values.
 pub const SNAPSHOT: u64 = 38;
+/// Says what a channel keeps, and how it tells of its members.
+pub const CHANNEL_SET: u64 = 39;
+/// Leaves a message to be published if the client is lost.
+pub const WILL_SET: u64 = 40;
+/// Takes it back.
+pub const WILL_CLEAR: u64 = 41;
 
 /// The request with that position was carried out.
 pub const DONE: u64 = 48;

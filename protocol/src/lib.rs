@@ -35,7 +35,10 @@ pub mod limits;
 pub use code::Code;
 pub use decoder::{PREFIX_BYTES, RawFrame};
 pub use error::FrameError;
-pub use frame::{BrokerFrame, Change, ClientFrame, Gap, Member, Run, Status};
+pub use frame::{
+    BrokerFrame, Change, ChannelSettings, ClientFrame, Gap, Member, Policy, Run, Start, Status,
+    Will,
+};
 pub use handshake::{Hello, Resume, Resumed, Version, Welcome};
 pub use id::{ChannelId, ClientId, Epoch, ResumeToken};
 pub use limits::Limits;

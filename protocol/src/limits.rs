@@ -43,6 +43,9 @@ pub const FEATURES_MAX: usize = 32;
 /// So many of the largest states fit into a frame, whatever payload limit the broker is configured to.
 pub const MEMBERS_PER_FRAME_MAX: usize = 128;
 
+/// The wills of one member of a channel are at most this many: they are all published at one moment.
+pub const WILLS_MAX: usize = 16;
+
 /// What a broker allows its clients, as its `Welcome` tells them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {

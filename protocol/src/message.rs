@@ -280,7 +280,7 @@ impl<'a> Message<'a> {
 }
 
 impl Retain {
-    fn read(r: &mut Reader<'_>) -> Result<Self, FrameError> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, FrameError> {
         match r.uint()? {
             0 => Ok(Self::No),
             1 => Ok(Self::Set),

@@ -48,6 +48,7 @@ fn changed(actor: &Actor, event: &PresenceEvent) {
         Change::Updated => 2,
         Change::Away => 3,
         Change::Back => 4,
+        Change::Stalled => 5,
     };
     actor.recorder.note(Event::Change {
         change,

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use localhub::hub::{About, Batch, Close, Departure, Hub, Identity, Peer, Settings, User, Wakes};
 use localhub_protocol::{
     BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Gap, Hello,
-    Limits, Message, RawFrame, Resume, ResumeToken, Resumed, Retain, Status, Target, Version,
+    Limits, Message, Policy, RawFrame, Resume, ResumeToken, Resumed, Retain, Start, Status, Target,
+    Version,
 };
 
 /// A hub in memory, with its time and its randomness in the test's hands.
@@ -93,6 +94,9 @@ impl World {
             channels: 1_000,
             retained_topics: 1_000,
             retained_bytes: 16 << 20,
+            history_messages: 1_000,
+            history_bytes: 16 << 20,
+            history_age: Duration::from_secs(3_600),
             ttl: Duration::from_secs(120),
             ttl_max: Duration::from_secs(3_600),
             ping: Duration::from_secs(15),
@@ -209,7 +213,7 @@ impl Puppet {
 
     /// Loses its connection.
     pub fn loses_connection(&mut self, world: &World) {
-        self.departs(world, Departure::Lost);
+        self.departs(world, Departure::Lost(Code::CONNECTION_LOST));
     }
 
     /// Leaves for good.
@@ -435,7 +439,8 @@ impl Puppet {
         self.says(&ClientFrame::Subscribe {
             channel,
             filter,
-            snapshot: true,
+            start: Start::Retained,
+            policy: Policy::DropOldest,
         })
     }
 

@@ -1,7 +1,9 @@
 //! `localhub channel`.
 
 use anyhow::anyhow;
-use localhub_client::admin::{self, ChannelSummary, ChannelView, MemberView, Named, RetainedView};
+use localhub_client::admin::{
+    self, ChannelSummary, ChannelView, MemberView, Named, RetainedView, SubscriptionView,
+};
 use localhub_client::{ChannelName, Code, ContentType, Error};
 use serde::Serialize;
 
@@ -83,6 +85,8 @@ fn heading(view: &ChannelView) -> String {
         offset,
         retained,
         retained_bytes,
+        history,
+        history_bytes,
     } = &view.summary;
     let hidden = view.members.iter().filter(|member| member.hidden).count() as u64;
     let hidden = if hidden > 0 {
@@ -95,12 +99,15 @@ fn heading(view: &ChannelView) -> String {
          members   {}{hidden}\n\
          filters   {}\n\
          messages  {}\n\
-         retained  {}, {}",
+         retained  {}, {}\n\
+         history   {}, {}",
         full(*members),
         full(*subscriptions),
         full(*offset),
         count(*retained, "topic"),
-        bytes(*retained_bytes)
+        bytes(*retained_bytes),
+        count(*history, "message"),
+        bytes(*history_bytes)
     )
 }
 
@@ -125,11 +132,20 @@ fn members(members: &[MemberView]) -> Table {
             member.name.clone(),
             member.id.to_string(),
             state,
-            member.filters.join(" "),
+            filters(&member.filters),
             presence,
         ]);
     }
     table
+}
+
+/// Subscriptions in one line, with the policies that are not the usual one.
+pub(super) fn filters(held: &[SubscriptionView]) -> String {
+    let shown = held.iter().map(|held| match held.policy.as_str() {
+        "drop_oldest" => held.filter.clone(),
+        policy => format!("{} ({policy})", held.filter),
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 fn retained(values: &[RetainedView]) -> Table {
@@ -167,7 +183,7 @@ struct MemberObject<'a> {
     name: &'a str,
     state: &'a str,
     hidden: bool,
-    filters: &'a [String],
+    filters: &'a [SubscriptionView],
     presence: Option<PayloadFields>,
 }
 
@@ -217,7 +233,12 @@ mod tests {
             name: name.into(),
             state: "online".into(),
             hidden,
-            filters: vec!["device/#".into(), "ui/+".into()],
+            filters: [("device/#", "drop_oldest"), ("ui/+", "latest")]
+                .map(|(filter, policy)| SubscriptionView {
+                    filter: filter.into(),
+                    policy: policy.into(),
+                })
+                .into(),
             presence: presence.into(),
         };
         ChannelView {
@@ -228,6 +249,8 @@ mod tests {
                 offset: 1_204,
                 retained: 1,
                 retained_bytes: 31,
+                history: 5,
+                history_bytes: 900,
             },
             members: vec![
                 member(3, "ui-1", false, &[0xa1, 0x61, b'a', 0x62, 0x1b, b'm']),
@@ -248,12 +271,12 @@ mod tests {
         let view = view();
         assert_eq!(
             heading(&view),
-            "kiosk\nmembers   2, 1 hidden\nfilters   4\nmessages  1,204\nretained  1 topic, 31 B"
+            "kiosk\nmembers   2, 1 hidden\nfilters   4\nmessages  1,204\nretained  1 topic, 31 B\nhistory   5 messages, 900 B"
         );
         let expected = "\
-MEMBER     ID  STATE           FILTERS        PRESENCE
-ui-1        3  online          device/# ui/+  {\"a\": \"\\u{1b}m\"}
-client-17  17  online, hidden  device/# ui/+";
+MEMBER     ID  STATE           FILTERS                 PRESENCE
+ui-1        3  online          device/# ui/+ (latest)  {\"a\": \"\\u{1b}m\"}
+client-17  17  online, hidden  device/# ui/+ (latest)";
         assert_eq!(members(&view.members).fitted(None).0.to_string(), expected);
         let expected = "\
 TOPIC         SIZE  CONTENT  OFFSET  FROM

@@ -58,6 +58,8 @@ mod tests {
             offset,
             retained: 2,
             retained_bytes: 31,
+            history: 5,
+            history_bytes: 900,
         };
         let expected = "\
 CHANNEL      MEMBERS  FILTERS  MESSAGES  RETAINED  BYTES

@@ -3,6 +3,7 @@
 use localhub_client::admin::{self, ClientView};
 
 use super::Globals;
+use super::channel::filters;
 use super::shared::exit::Exit;
 use super::shared::output::Output;
 use super::shared::units::{bytes, count, duration, full};
@@ -76,7 +77,18 @@ fn text(client: &ClientView) -> String {
             count(client.queued_messages, "message"),
             bytes(client.queued_bytes)
         ),
-        format!("lost      {}", count(client.messages_lost, "message")),
+        format!(
+            "lost      {} in {}, and {} made way for newer ones",
+            count(client.messages_lost, "message"),
+            count(client.gaps, "gap"),
+            full(client.messages_conflated)
+        ),
+        format!(
+            "position  {} queued, {} sent, {} confirmed",
+            full(client.queued),
+            full(client.sent),
+            full(client.confirmed)
+        ),
     ];
     lines.push(match &client.last_refusal {
         Some(refusal) => {
@@ -87,6 +99,10 @@ fn text(client: &ClientView) -> String {
         }
         None => format!("refused   {}", count(client.refused, "message")),
     });
+    for membership in &client.memberships {
+        let filters = filters(&membership.filters);
+        lines.push(format!("in {}: {filters}", membership.channel));
+    }
     lines
         .iter()
         .map(|line| escaped(line))
@@ -96,6 +112,8 @@ fn text(client: &ClientView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use localhub_client::admin::{MembershipView, SubscriptionView};
+
     use super::super::clients::tests::some_client;
     use super::*;
 
@@ -113,9 +131,36 @@ filters   3
 sent      1,204 messages, 303 KiB
 received  48,160 messages, 8.6 MiB
 waiting   2 messages, 230 B
-lost      0 messages
-refused   0 messages";
-        assert_eq!(text(&some_client()), expected);
+lost      7 messages in 2 gaps, and 40 made way for newer ones
+position  48,160 queued, 48,160 sent, 48,158 confirmed
+refused   0 messages
+in kiosk: device/# (latest) ui/+
+in ops: #";
+        let subscription = |filter: &str, policy: &str| SubscriptionView {
+            filter: filter.into(),
+            policy: policy.into(),
+        };
+        let membership = |channel: &str, filters| MembershipView {
+            channel: channel.into(),
+            filters,
+        };
+        let client = ClientView {
+            messages_lost: 7,
+            messages_conflated: 40,
+            gaps: 2,
+            memberships: vec![
+                membership(
+                    "kiosk",
+                    vec![
+                        subscription("device/#", "latest"),
+                        subscription("ui/+", "drop_oldest"),
+                    ],
+                ),
+                membership("ops", vec![subscription("#", "drop_oldest")]),
+            ],
+            ..some_client()
+        };
+        assert_eq!(text(&client), expected);
     }
 
     #[test]
@@ -128,7 +173,7 @@ refused   0 messages";
             ..some_client()
         };
         let text = text(&client);
-        assert_eq!(text.lines().count(), 13, "{text}");
+        assert_eq!(text.lines().count(), 14, "{text}");
         assert!(text.contains(r"program   /tmp/\u{1b}[2J\nname"), "{text}");
         assert!(
             text.contains("refused   1 message, the last one outbox_full"),

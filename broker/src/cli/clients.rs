@@ -126,8 +126,14 @@ pub(super) mod tests {
             queued_messages: 2,
             queued_bytes: 230,
             messages_lost: 0,
+            messages_conflated: 0,
+            gaps: 0,
+            confirmed: 48_158,
+            sent: 48_160,
+            queued: 48_160,
             refused: 0,
             last_refusal: None,
+            memberships: vec![],
         }
     }
 

@@ -72,6 +72,7 @@ mod tests {
         client.queued_bytes = 90_000;
         let session = SessionView {
             client,
+            cause: "connection_lost".into(),
             expires_ms: 108_000,
             window_messages: 1_000,
             window_bytes: 1_000_000,

@@ -3,8 +3,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use localhub_protocol::admin::{
-    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, HubView, Named, Page,
-    SessionView, Sessions,
+    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, HubView,
+    MembershipView, Named, Page, SessionView, Sessions,
 };
 use localhub_protocol::{ChannelName, ClientId, Code, Status};
 
@@ -41,7 +41,7 @@ impl Hub {
             admin::CHANNEL => admin::encode(&self.channel(&read::<Named>(arguments)?.name)?),
             admin::KICK => {
                 let client = self.client(&read::<Named>(arguments)?.name, now)?;
-                self.end(client.id, Code::KICKED, wakes);
+                self.end(client.id, Code::KICKED, now, wakes);
                 admin::encode(&client)
             }
             _ => return Err(Refusal::BadRequest),
@@ -80,7 +80,7 @@ impl Hub {
             view.queued_bytes += holds.bytes;
         }
         for channel in registry.channels.values() {
-            view.retained_bytes += channel.retained_bytes();
+            view.retained_bytes += channel.kept_bytes();
         }
         view
     }
@@ -113,7 +113,16 @@ impl Hub {
         let place = id
             .and_then(|id| registry.sessions.get(&id))
             .ok_or(Refusal::UnknownClient)?;
-        Ok(place.view(now))
+        let mut view = place.view(now);
+        view.memberships = place
+            .joined
+            .iter()
+            .map(|channel| MembershipView {
+                channel: channel.name.to_string(),
+                filters: channel.subscriptions_of(place.session.id),
+            })
+            .collect();
+        Ok(view)
     }
 
     fn sessions(&self, page: &Page, now: Duration) -> Result<Sessions, Refusal> {
@@ -123,9 +132,10 @@ impl Hub {
         let mut rest = registry
             .sessions
             .range((Bound::Excluded(after), Bound::Unbounded))
-            .filter_map(|(_, place)| Some((place, place.parked?)))
+            .filter_map(|(_, place)| Some((place, place.parked.as_ref()?)))
             .map(|(place, parked)| SessionView {
                 client: place.view(now),
+                cause: parked.cause.name().into(),
                 expires_ms: millis(parked.until.saturating_sub(now)),
                 window_messages: window.outbox_messages,
                 window_bytes: window.outbox_bytes,
@@ -192,10 +202,10 @@ impl Place {
         let identity = session.identity.lock().clone();
         let holds = session.outbox.holds();
         let totals = &session.totals;
-        let status = if self.parked.is_some() {
-            Status::Away
-        } else {
-            Status::Online
+        let status = match self.parked {
+            Some(_) => Status::Away,
+            None if holds.slow => Status::Stalled,
+            None => Status::Online,
         };
         ClientView {
             id: session.id,
@@ -207,6 +217,7 @@ impl Place {
             age_ms: millis(now.saturating_sub(session.since)),
             away_ms: self
                 .parked
+                .as_ref()
                 .map(|parked| millis(now.saturating_sub(parked.since))),
             channels: self
                 .joined
@@ -221,8 +232,14 @@ impl Place {
             queued_messages: holds.messages,
             queued_bytes: holds.bytes,
             messages_lost: holds.totals.lost,
+            messages_conflated: holds.totals.conflated,
+            gaps: holds.totals.gaps,
+            confirmed: holds.cursors[0],
+            sent: holds.cursors[1],
+            queued: holds.cursors[2],
             refused: totals.refused.load(Ordering::Relaxed),
             last_refusal: totals.last_refusal().map(|code| code.name().into()),
+            memberships: Vec::new(),
         }
     }
 }

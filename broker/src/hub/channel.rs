@@ -1,19 +1,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use localhub_protocol::limits::{
-    CLIENT_NAME_BYTES_MAX, MEMBERS_PER_FRAME_MAX, PAYLOAD_BYTES_MAX_FLOOR, PRESENCE_STATE_BYTES_MAX,
+    CLIENT_NAME_BYTES_MAX, MEMBERS_PER_FRAME_MAX, PAYLOAD_BYTES_MAX_FLOOR,
+    PRESENCE_STATE_BYTES_MAX, WILLS_MAX,
 };
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ChannelName, ClientId, ContentType, Member as WireMember,
-    Retain, Status, Topic, TopicFilter, admin,
+    BrokerFrame, Change, ChannelId, ChannelName, ChannelSettings, ClientFrame, ClientId, Code,
+    ContentType, Member as WireMember, Message, Policy, Retain, Start, Status, Topic, TopicFilter,
+    Will, admin,
 };
 use parking_lot::Mutex;
 
 use super::budget::Budget;
-use super::outbox::{Entry, Origin, Outbox, Sender};
+use super::history::{Bounds, History};
+use super::outbox::{Delivery, Entry, Origin, Outbox, Sender};
 use super::topics::TopicTree;
 use super::{Refusal, Session, Wakes};
 
@@ -39,7 +43,13 @@ pub(super) struct Channel {
 pub(super) struct ChannelLimits {
     pub(super) retained_topics: u64,
     pub(super) retained_bytes: u64,
+    pub(super) history_messages: u64,
+    pub(super) history_bytes: u64,
+    pub(super) history_age: Duration,
 }
+
+/// The longest debounce: a member that is gone for a minute is away.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct State {
@@ -50,19 +60,56 @@ struct State {
     watchers: usize,
     filters: TopicTree,
     /// The receivers of topics published lately; emptied whenever filters change.
-    routes: BTreeMap<Box<str>, Box<[Arc<Outbox>]>>,
+    routes: BTreeMap<Box<str>, Box<[Route]>>,
     retained: BTreeMap<Topic, Retained>,
     retained_bytes: u64,
+    history: Option<Box<History>>,
+    debounce: Duration,
+    /// The charges of all members' wills.
+    wills_bytes: u64,
+}
+
+/// One receiver of a topic.
+#[derive(Debug)]
+struct Route {
+    outbox: Arc<Outbox>,
+    policy: Policy,
 }
 
 #[derive(Debug)]
 struct Member {
     session: Arc<Session>,
     status: Status,
+    /// Its status as the others know it: they are told later that it is away.
+    told: Status,
+    /// Why it is away, if it is.
+    away_because: Code,
     hidden: bool,
     watching: bool,
     state: Bytes,
-    filters: Vec<TopicFilter>,
+    filters: Vec<(TopicFilter, Policy)>,
+    wills: Vec<Testament>,
+}
+
+/// A message to be published when its member is lost.
+#[derive(Debug)]
+struct Testament {
+    delay: Duration,
+    topic: Topic,
+    retain: Retain,
+    content: ContentType,
+    payload_bytes: usize,
+    /// The publish as it goes over the wire.
+    frame: Bytes,
+}
+
+/// What is to be done for a member that lost its connection, and when, if it does not come back before.
+#[derive(Debug, Default)]
+pub(super) struct Absence {
+    /// Tell the others.
+    pub(super) tell_after: Option<Duration>,
+    /// Publish its wills that have such a delay.
+    pub(super) wills_after: Vec<Duration>,
 }
 
 #[derive(Debug)]
@@ -88,8 +135,14 @@ pub(super) struct Run<'a> {
 /// Topics whose receivers are remembered: more than a program has in use at one time.
 const ROUTES_MAX: usize = 4_096;
 
-/// What a retained value costs beside its frame.
+/// What a retained value or a will costs beside its frame.
 const RETAINED_BYTES: u64 = 256;
+
+impl Testament {
+    fn charge(&self) -> u64 {
+        self.frame.len() as u64 + RETAINED_BYTES
+    }
+}
 
 impl Retained {
     fn charge(&self) -> u64 {
@@ -97,16 +150,14 @@ impl Retained {
     }
 
     fn entry(&self, channel: ChannelId) -> Entry {
-        Entry {
-            origin: Origin::Channel {
-                channel,
-                sender: Some(self.sender.clone()),
-                first: self.offset,
-                retained: true,
-            },
-            frames: self.frame.clone(),
-            count: 1,
-        }
+        let origin = Origin::Channel {
+            channel,
+            sender: Some(self.sender.clone()),
+            first: self.offset,
+            retained: true,
+            policy: Policy::DropOldest,
+        };
+        Entry::new(origin, self.frame.clone(), 1)
     }
 }
 
@@ -141,6 +192,7 @@ impl Channel {
             Some(member) if member.hidden != hidden => {
                 member.hidden = hidden;
                 member.state = presence;
+                member.told = member.status;
                 Some(if hidden { Change::Left } else { Change::Joined })
             }
             Some(member) => {
@@ -154,17 +206,21 @@ impl Channel {
                     Member {
                         session: session.clone(),
                         status: Status::Online,
+                        told: Status::Online,
+                        away_because: Code::CONNECTION_LOST,
                         hidden,
                         watching: false,
                         state: presence,
                         filters: Vec::new(),
+                        wills: Vec::new(),
                     },
                 );
                 (!hidden).then_some(Change::Joined)
             }
         };
         if let Some(change) = change {
-            self.tell(&mut state, session.id, change, wakes);
+            let cause = (change == Change::Left).then_some(Code::GOODBYE);
+            self.tell(&mut state, session.id, change, cause, wakes);
         }
         let offset = state.offset;
         session.outbox.answer(
@@ -177,43 +233,256 @@ impl Channel {
         );
     }
 
-    /// Removes a member with its subscriptions, and tells those who watch.
-    pub(super) fn leave(&self, client: ClientId, wakes: &mut Wakes) {
+    /// Removes a member with its subscriptions and wills, and tells those who watch why.
+    pub(super) fn leave(&self, client: ClientId, cause: Code, wakes: &mut Wakes) {
         let mut state = self.state.lock();
         let Some(hidden) = state.members.get(&client).map(|member| member.hidden) else {
             return;
         };
         if !hidden {
-            self.tell(&mut state, client, Change::Left, wakes);
+            self.tell(&mut state, client, Change::Left, Some(cause), wakes);
         }
         let Some(member) = state.members.remove(&client) else {
             return;
         };
         state.watchers -= usize::from(member.watching);
-        for filter in &member.filters {
+        for (filter, _) in &member.filters {
             state.filters.remove(filter, client);
         }
+        let wills = member.wills.iter().map(Testament::charge).sum::<u64>();
+        state.wills_bytes -= wills;
+        self.budget.refund(wills);
         state.routes.clear();
         let held = &member.session.subscriptions;
         held.fetch_sub(member.filters.len() as u64, Ordering::Relaxed);
     }
 
-    /// Says whether a member has a connection, and tells those who watch.
-    pub(super) fn set_status(&self, client: ClientId, status: Status, wakes: &mut Wakes) {
+    /// A member lost its connection. Those who watch are told at once, or later.
+    pub(super) fn lose(&self, client: ClientId, cause: Code, wakes: &mut Wakes) -> Absence {
         let mut state = self.state.lock();
+        let debounce = state.debounce;
+        let Some(member) = state.members.get_mut(&client) else {
+            return Absence::default();
+        };
+        member.status = Status::Away;
+        member.away_because = cause;
+        let mut wills_after: Vec<_> = member.wills.iter().map(|will| will.delay).collect();
+        wills_after.sort_unstable();
+        wills_after.dedup();
+        let tell_after = (!debounce.is_zero()).then_some(debounce);
+        if tell_after.is_none() {
+            self.tell_status(&mut state, client, wakes);
+        }
+        Absence {
+            tell_after,
+            wills_after,
+        }
+    }
+
+    /// A member has a connection again, and reads and answers, or does not.
+    pub(super) fn set_present(&self, client: ClientId, stalled: bool, wakes: &mut Wakes) {
+        let mut state = self.state.lock();
+        if let Some(member) = state.members.get_mut(&client) {
+            member.status = if stalled {
+                Status::Stalled
+            } else {
+                Status::Online
+            };
+            self.tell_status(&mut state, client, wakes);
+        }
+    }
+
+    /// A member has been away for so long that those who watch are told.
+    pub(super) fn tell_absence(&self, client: ClientId, wakes: &mut Wakes) {
+        self.tell_status(&mut self.state.lock(), client, wakes);
+    }
+
+    /// Tells those who watch of a member's status, unless they know it.
+    fn tell_status(&self, state: &mut State, client: ClientId, wakes: &mut Wakes) {
         let Some(member) = state.members.get_mut(&client) else {
             return;
         };
-        if member.status == status {
+        if member.told == member.status {
             return;
         }
-        member.status = status;
-        if !member.hidden {
-            let change = match status {
-                Status::Online => Change::Back,
-                Status::Away => Change::Away,
+        member.told = member.status;
+        if member.hidden {
+            return;
+        }
+        let (change, cause) = match member.status {
+            Status::Online => (Change::Back, None),
+            Status::Away => (Change::Away, Some(member.away_because)),
+            Status::Stalled => (Change::Stalled, None),
+        };
+        self.tell(state, client, change, cause, wakes);
+    }
+
+    /// Leaves a message to be published when the member is lost.
+    pub(super) fn set_will(&self, client: ClientId, will: &Will<'_>) -> Result<(), Refusal> {
+        let topic: Topic = will.topic.parse().map_err(Refusal::BadTopic)?;
+        let mut frame = Vec::new();
+        ClientFrame::Message(Message::Publish {
+            channel: self.id,
+            retain: will.retain,
+            content: will.content,
+            topic: will.topic,
+            payload: will.payload,
+        })
+        .encode(&mut frame);
+        let will = Testament {
+            delay: Duration::from_millis(will.delay_ms.into()),
+            topic,
+            retain: will.retain,
+            content: will.content,
+            payload_bytes: will.payload.len(),
+            frame: frame.into(),
+        };
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
+        let known = member.wills.iter().position(|old| old.topic == will.topic);
+        let before = known.map_or(0, |at| member.wills[at].charge());
+        let after = will.charge();
+        if after > before && !self.budget.fits(after - before) {
+            return Err(Refusal::LimitReached {
+                what: "the broker's memory, in bytes",
+                limit: self.budget.limit(),
+            });
+        }
+        match known {
+            Some(at) => member.wills[at] = will,
+            None if member.wills.len() >= WILLS_MAX => {
+                return Err(Refusal::LimitReached {
+                    what: "too many wills in one channel",
+                    limit: WILLS_MAX as u64,
+                });
+            }
+            None => member.wills.push(will),
+        }
+        self.budget.refund(before);
+        self.budget.charge(after);
+        state.wills_bytes = state.wills_bytes - before + after;
+        Ok(())
+    }
+
+    /// Takes a will back, if there is one.
+    pub(super) fn clear_will(&self, client: ClientId, topic: &str) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
+        let mut wills = member.wills.iter();
+        if let Some(at) = wills.position(|will| will.topic.as_str() == topic) {
+            let charge = member.wills.remove(at).charge();
+            state.wills_bytes -= charge;
+            self.budget.refund(charge);
+        }
+        Ok(())
+    }
+
+    /// Publishes the wills of a member that have such a delay, or all that have a longer one than
+    /// `delay` if `rest`.
+    pub(super) fn publish_wills(
+        &self,
+        client: ClientId,
+        due: impl Fn(Duration) -> bool,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let Some(member) = state.members.get(&client) else {
+            return;
+        };
+        let session = member.session.clone();
+        let sender = Sender {
+            client,
+            name: session.name.clone(),
+        };
+        let due: Vec<_> = member
+            .wills
+            .iter()
+            .filter(|will| due(will.delay))
+            .map(|will| (will.topic.clone(), will.run()))
+            .collect();
+        for (topic, run) in due {
+            let run = Run {
+                topic: Some(topic.as_str()),
+                ..run
             };
-            self.tell(&mut state, client, change, wakes);
+            if let Err(refusal) = self.carry_out(state, &sender, run, now, wakes) {
+                session.totals.refuse(refusal.code(), 1);
+            }
+        }
+    }
+
+    /// Says what the channel keeps from now on, and how it tells of its members.
+    pub(super) fn set(
+        &self,
+        client: ClientId,
+        settings: ChannelSettings,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let age = Duration::from_millis(settings.history_age_ms.into());
+        let debounce = Duration::from_millis(settings.debounce_ms.into());
+        let granted = [
+            (
+                "the messages of a history",
+                settings.history_messages,
+                limits.history_messages,
+            ),
+            (
+                "the bytes of a history",
+                settings.history_bytes,
+                limits.history_bytes,
+            ),
+            (
+                "the age of a history, in ms",
+                millis(age),
+                millis(limits.history_age),
+            ),
+            (
+                "the debounce of a channel, in ms",
+                millis(debounce),
+                millis(DEBOUNCE_MAX),
+            ),
+        ];
+        if let Some(&(what, _, limit)) = granted.iter().find(|(_, asked, limit)| asked > limit) {
+            return Err(Refusal::LimitReached { what, limit });
+        }
+        let mut state = self.state.lock();
+        if !state.members.contains_key(&client) {
+            return Err(Refusal::NotAMember);
+        }
+        state.debounce = debounce;
+        let bounds = Bounds {
+            messages: settings.history_messages,
+            bytes: settings.history_bytes,
+            age,
+        };
+        let offset = state.offset;
+        match &mut state.history {
+            _ if bounds.messages == 0 => state.history = None,
+            Some(history) => history.set_bounds(bounds, now),
+            None => {
+                let history = History::new(bounds, offset, self.budget.clone());
+                state.history = Some(Box::new(history));
+            }
+        }
+        Ok(())
+    }
+
+    /// When the history of a channel without members will be empty; `None` if it has none.
+    pub(super) fn history_until(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let history = state.history.as_ref()?;
+        history.until().filter(|_| state.members.is_empty())
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn trim_history(&self, now: Duration) {
+        if let Some(history) = &mut self.state.lock().history {
+            history.trim(now);
         }
     }
 
@@ -229,7 +498,7 @@ impl Channel {
         if member.state != presence {
             member.state = Bytes::copy_from_slice(presence);
             if !member.hidden {
-                self.tell(&mut state, client, Change::Updated, wakes);
+                self.tell(&mut state, client, Change::Updated, None, wakes);
             }
         }
         Ok(())
@@ -281,45 +550,53 @@ impl Channel {
                 members: page.to_vec(),
             }
             .encode(&mut bytes);
-            entries.push(Entry {
-                origin: Origin::Answer,
-                frames: bytes.into(),
-                count: 1,
-            });
+            entries.push(Entry::new(Origin::Answer, bytes, 1));
         }
         entries
     }
 
-    /// Adds a subscription; the retained values that match come first, if wanted. The session may hold
-    /// `limit` of them over all channels.
+    /// Adds a subscription, or sets its policy; what it is to start with comes first. The session may
+    /// hold `limit` of them over all channels.
+    #[expect(clippy::too_many_arguments, reason = "all that a subscription is")]
     pub(super) fn subscribe(
         &self,
         client: ClientId,
         request: u64,
         filter: TopicFilter,
-        snapshot: bool,
+        start: Start,
+        policy: Policy,
         limit: u64,
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let member = state.members.get(&client).ok_or(Refusal::NotAMember)?;
         let session = member.session.clone();
-        let new = !member.filters.contains(&filter);
-        if new && session.subscriptions.load(Ordering::Relaxed) >= limit {
+        let known = member
+            .filters
+            .iter()
+            .position(|(known, _)| *known == filter);
+        if known.is_none() && session.subscriptions.load(Ordering::Relaxed) >= limit {
             return Err(Refusal::LimitReached {
                 what: "too many subscriptions",
                 limit,
             });
         }
-        let values = self.values(state, &session.outbox, request, snapshot.then_some(&filter))?;
-        if new {
+        if let Some(history) = &mut state.history {
+            history.trim(now);
+        }
+        let values = self.values(state, &session.outbox, request, &filter, start)?;
+        if known.is_none() {
             state.filters.insert(&filter, client);
-            let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
-            member.filters.push(filter);
-            state.routes.clear();
             session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
+        let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
+        match known {
+            Some(at) => member.filters[at].1 = policy,
+            None => member.filters.push((filter, policy)),
+        }
+        state.routes.clear();
         session.outbox.answer_entries(values, wakes);
         Ok(())
     }
@@ -332,9 +609,9 @@ impl Channel {
         let at = member
             .filters
             .iter()
-            .position(|known| known.as_str() == filter)
+            .position(|(known, _)| known.as_str() == filter)
             .ok_or(Refusal::NotSubscribed)?;
-        let filter = member.filters.swap_remove(at);
+        let (filter, _) = member.filters.swap_remove(at);
         member.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
         state.filters.remove(&filter, client);
         state.routes.clear();
@@ -352,48 +629,51 @@ impl Channel {
         let state = self.state.lock();
         let member = state.members.get(&client).ok_or(Refusal::NotAMember)?;
         let outbox = &member.session.outbox;
-        outbox.answer_entries(self.values(&state, outbox, request, Some(filter))?, wakes);
+        let values = self.values(&state, outbox, request, filter, Start::Retained)?;
+        outbox.answer_entries(values, wakes);
         Ok(())
     }
 
-    /// The answer to a subscription or snapshot: the count, then the values.
+    /// The answer to a subscription or snapshot: the count, then the messages that it starts with.
     fn values(
         &self,
         state: &State,
         outbox: &Outbox,
         request: u64,
-        filter: Option<&TopicFilter>,
+        filter: &TopicFilter,
+        start: Start,
     ) -> Result<Vec<Entry>, Refusal> {
-        let mut entries = vec![];
-        if let Some(filter) = filter {
-            entries.extend(
-                state
-                    .retained
-                    .iter()
+        let offset = state.offset;
+        let (mut entries, since) = match (start, &state.history) {
+            (Start::After(after), _) if after > offset => {
+                return Err(Refusal::UnknownOffset { after, offset });
+            }
+            (Start::Live, _) => (vec![], offset),
+            (Start::Retained, _) => {
+                let retained = state.retained.iter();
+                let entries = retained
                     .filter(|(topic, _)| filter.matches(topic.as_str()))
-                    .map(|(_, retained)| retained.entry(self.id)),
-            );
-        }
+                    .map(|(_, retained)| retained.entry(self.id));
+                (entries.collect(), offset)
+            }
+            (start, Some(history)) => history.replay(filter, start),
+            (_, None) => (vec![], offset),
+        };
         let bytes: usize = entries.iter().map(|entry| entry.frames.len()).sum();
-        if !outbox.has_room(bytes as u64, entries.len() as u64 + 1) {
+        let count: u64 = entries.iter().map(|entry| entry.count).sum();
+        if !outbox.has_room(bytes as u64, entries.len() as u64 + 1, count + 1) {
             return Err(Refusal::OutboxFull);
         }
         let mut head = Vec::new();
         BrokerFrame::Values {
             request,
             channel: self.id,
-            offset: state.offset,
-            count: entries.len() as u64,
+            offset,
+            count,
+            since,
         }
         .encode(&mut head);
-        entries.insert(
-            0,
-            Entry {
-                origin: Origin::Answer,
-                frames: head.into(),
-                count: 1,
-            },
-        );
+        entries.insert(0, Entry::new(Origin::Answer, head, 1));
         Ok(entries)
     }
 
@@ -402,13 +682,24 @@ impl Channel {
         &self,
         sender: &Sender,
         run: Run<'_>,
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
-        let state = &mut *state;
         if !state.members.contains_key(&sender.client) {
             return Err(Refusal::NotAMember);
         }
+        self.carry_out(&mut state, sender, run, now, wakes)
+    }
+
+    fn carry_out(
+        &self,
+        state: &mut State,
+        sender: &Sender,
+        run: Run<'_>,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
         let known = run
             .topic
             .is_some_and(|topic| state.routes.contains_key(topic));
@@ -420,23 +711,25 @@ impl Channel {
         if let (Some(topic), Retain::Set | Retain::Clear) = (run.topic, run.retain) {
             self.retain(state, sender, topic, &run)?;
         }
-        let entry = Entry {
-            origin: Origin::Channel {
-                channel: self.id,
-                sender: Some(sender.clone()),
-                first: state.offset + 1,
-                retained: false,
-            },
-            frames: run.frames,
-            count: run.count,
+        let first = state.offset + 1;
+        if let (Some(topic), Some(history)) = (run.topic, &mut state.history) {
+            history.push(self.id, sender, topic, first, &run.frames, run.count, now);
+        }
+        let origin = Origin::Channel {
+            channel: self.id,
+            sender: Some(sender.clone()),
+            first,
+            retained: false,
+            policy: Policy::DropOldest,
         };
+        let entry = Entry::new(origin, run.frames, run.count);
         state.offset += run.count;
         match run.topic {
             None => state
                 .members
                 .iter()
                 .filter(|(client, _)| **client != sender.client)
-                .for_each(|(_, member)| member.session.outbox.push(&entry, wakes)),
+                .for_each(|(_, member)| member.session.outbox.push(entry.to_all(), wakes)),
             Some(topic) => {
                 if !known {
                     let route = state.route(topic);
@@ -445,8 +738,13 @@ impl Channel {
                     }
                     state.routes.insert(topic.into(), route);
                 }
-                for outbox in &state.routes[topic] {
-                    outbox.push(&entry, wakes);
+                for Route { outbox, policy } in &state.routes[topic] {
+                    let delivery = Delivery {
+                        entry: &entry,
+                        policy: *policy,
+                        topic: Some(topic),
+                    };
+                    outbox.push(delivery, wakes);
                 }
             }
         }
@@ -498,7 +796,14 @@ impl Channel {
     }
 
     /// Tells those who watch of a change of one member, the member itself too.
-    fn tell(&self, state: &mut State, client: ClientId, change: Change, wakes: &mut Wakes) {
+    fn tell(
+        &self,
+        state: &mut State,
+        client: ClientId,
+        change: Change,
+        cause: Option<Code>,
+        wakes: &mut Wakes,
+    ) {
         state.revision += 1;
         if state.watchers == 0 {
             return;
@@ -508,28 +813,30 @@ impl Channel {
             channel: self.id,
             revision: state.revision,
             change,
+            cause,
             member: state.members[&client].on_the_wire(client),
         }
         .encode(&mut frame);
-        let entry = Entry {
-            origin: Origin::Channel {
-                channel: self.id,
-                sender: None,
-                first: 0,
-                retained: false,
-            },
-            frames: frame.into(),
-            count: 1,
+        let origin = Origin::Channel {
+            channel: self.id,
+            sender: None,
+            first: 0,
+            retained: false,
+            policy: Policy::DropOldest,
         };
+        let entry = Entry::new(origin, frame, 1);
         for member in state.members.values().filter(|member| member.watching) {
-            member.session.outbox.push(&entry, wakes);
+            member.session.outbox.push(entry.to_all(), wakes);
         }
     }
 
     /// Whether nobody would miss the channel.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.members.is_empty() && state.retained.is_empty()
+        let history = state.history.as_ref();
+        state.members.is_empty()
+            && state.retained.is_empty()
+            && history.is_none_or(|history| history.messages() == 0)
     }
 
     pub(super) fn summary(&self) -> admin::ChannelSummary {
@@ -549,7 +856,7 @@ impl Channel {
                     name: member.session.name.to_string(),
                     state: status_word(member.status).into(),
                     hidden: member.hidden,
-                    filters: member.filters.iter().map(ToString::to_string).collect(),
+                    filters: member.held().collect(),
                     presence: member.state.to_vec(),
                 })
                 .collect(),
@@ -568,6 +875,7 @@ impl Channel {
     }
 
     fn summary_of(&self, state: &State) -> admin::ChannelSummary {
+        let history = state.history.as_deref();
         admin::ChannelSummary {
             name: self.name.to_string(),
             members: state.members.len() as u64,
@@ -575,11 +883,23 @@ impl Channel {
             offset: state.offset,
             retained: state.retained.len() as u64,
             retained_bytes: state.retained_bytes,
+            history: history.map_or(0, History::messages),
+            history_bytes: history.map_or(0, History::bytes),
         }
     }
 
-    pub(super) fn retained_bytes(&self) -> u64 {
-        self.state.lock().retained_bytes
+    /// What the channel is charged for: the retained values, the history and the wills.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let history = state.history.as_ref().map_or(0, |history| history.bytes());
+        state.retained_bytes + history + state.wills_bytes
+    }
+
+    /// The subscriptions of a member.
+    pub(super) fn subscriptions_of(&self, client: ClientId) -> Vec<admin::SubscriptionView> {
+        let state = self.state.lock();
+        let member = state.members.get(&client);
+        member.map_or_else(Vec::new, |member| member.held().collect())
     }
 
     /// The members, by ascending id.
@@ -610,14 +930,22 @@ impl Channel {
                 .values()
                 .all(|retained| retained.offset <= state.offset)
         );
+        if let Some(history) = &state.history {
+            history.check(state.offset);
+        }
+        let wills = state.members.values().flat_map(|member| &member.wills);
+        assert_eq!(
+            state.wills_bytes,
+            wills.map(Testament::charge).sum::<u64>(),
+            "bytes of wills"
+        );
         for (topic, route) in &state.routes {
             let now = state.route(topic);
+            let same = |(kept, now): (&Route, &Route)| {
+                Arc::ptr_eq(&kept.outbox, &now.outbox) && kept.policy == now.policy
+            };
             assert!(
-                route.len() == now.len()
-                    && route
-                        .iter()
-                        .zip(&now)
-                        .all(|(kept, now)| Arc::ptr_eq(kept, now)),
+                route.len() == now.len() && route.iter().zip(&now).all(same),
                 "the route of {topic} is not what the filters say"
             );
         }
@@ -625,13 +953,52 @@ impl Channel {
 }
 
 impl State {
-    fn route(&self, topic: &str) -> Box<[Arc<Outbox>]> {
+    fn route(&self, topic: &str) -> Box<[Route]> {
         self.filters
             .matching(topic)
             .into_iter()
             .filter_map(|client| self.members.get(&client))
-            .map(|member| member.session.outbox.clone())
+            .map(|member| Route {
+                outbox: member.session.outbox.clone(),
+                policy: member.policy_of(topic),
+            })
             .collect()
+    }
+}
+
+/// How much a policy gives up, the one that gives up least first.
+const fn frugality(policy: Policy) -> u8 {
+    match policy {
+        Policy::Park => 0,
+        Policy::Block => 1,
+        Policy::DropOldest => 2,
+        Policy::DropNewest => 3,
+        Policy::Latest => 4,
+    }
+}
+
+impl Testament {
+    /// The message, but for its topic.
+    fn run(&self) -> Run<'static> {
+        Run {
+            topic: None,
+            retain: self.retain,
+            content: self.content,
+            payload_bytes: self.payload_bytes,
+            frames: self.frame.clone(),
+            count: 1,
+        }
+    }
+}
+
+impl Entry {
+    /// For a member of the channel, whatever it is subscribed to.
+    const fn to_all(&self) -> Delivery<'_> {
+        Delivery {
+            entry: self,
+            policy: Policy::DropOldest,
+            topic: None,
+        }
     }
 }
 
@@ -640,9 +1007,28 @@ impl Member {
         WireMember {
             client,
             name: self.session.name.as_str(),
-            status: self.status,
+            status: self.told,
             state: &self.state,
         }
+    }
+
+    /// The policy for messages of a topic: of the subscriptions that match, the one that gives up least.
+    fn policy_of(&self, topic: &str) -> Policy {
+        let matching = self.filters.iter();
+        matching
+            .filter(|(filter, _)| filter.matches(topic))
+            .map(|(_, policy)| *policy)
+            .min_by_key(|policy| frugality(*policy))
+            .unwrap_or_default()
+    }
+
+    fn held(&self) -> impl Iterator<Item = admin::SubscriptionView> {
+        self.filters
+            .iter()
+            .map(|(filter, policy)| admin::SubscriptionView {
+                filter: filter.to_string(),
+                policy: policy.name().into(),
+            })
     }
 }
 
@@ -651,6 +1037,7 @@ pub(super) const fn status_word(status: Status) -> &'static str {
     match status {
         Status::Online => "online",
         Status::Away => "away",
+        Status::Stalled => "stalled",
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Identity {
 }
 
 /// A user of the machine.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum User {
     /// The security identifier of a Windows account: `S-1-5-21-..`.
     Sid(String),

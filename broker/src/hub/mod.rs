@@ -23,7 +23,7 @@ use dashmap::DashMap;
 use localhub_protocol::limits::CLIENT_NAME_BYTES_MAX;
 use localhub_protocol::{
     BrokerFrame, ChannelId, ChannelName, ClientId, ClientName, Code, Epoch, Hello, Limits,
-    ResumeToken, Resumed, Status, Version, Welcome,
+    ResumeToken, Resumed, Version, Welcome,
 };
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -33,12 +33,14 @@ mod batch;
 mod budget;
 mod channel;
 mod closed;
+mod history;
 mod identity;
 mod joined;
 mod outbox;
 mod peer;
 mod refusal;
 mod session;
+mod suspects;
 mod topics;
 mod wakes;
 
@@ -48,10 +50,11 @@ use closed::{ClosedLog, End};
 use joined::Joined;
 use outbox::{Outbox, OutboxLimits};
 use session::{FIRST_GENERATION, Session};
+use suspects::Suspects;
 
 pub use batch::Batch;
 pub use identity::{Identity, User};
-pub use peer::{Peer, Turn};
+pub use peer::{Pace, Peer, Turn};
 pub use refusal::{Close, Refusal};
 pub use wakes::Wakes;
 
@@ -70,6 +73,12 @@ pub struct Settings {
     pub retained_topics: u64,
     /// Their bytes.
     pub retained_bytes: u64,
+    /// The messages that the history of one channel may have.
+    pub history_messages: u64,
+    /// Their bytes.
+    pub history_bytes: u64,
+    /// How long they may stay.
+    pub history_age: Duration,
     /// How long a session outlives its connection, if the client does not say.
     pub ttl: Duration,
     /// The most that a client may ask for.
@@ -148,6 +157,11 @@ struct Registry {
     channels: BTreeMap<ChannelName, Arc<Channel>>,
     /// Parked sessions, the one that expires first at the front.
     parked: BTreeSet<(Duration, ClientId)>,
+    /// What else is to be done at some time, the first at the front.
+    alarms: BTreeSet<(Duration, Alarm)>,
+    /// When a channel without members will have no history any more.
+    lingering: BTreeMap<ChannelName, Duration>,
+    suspects: Suspects,
     clients_so_far: u64,
     channels_so_far: u64,
     stopping: bool,
@@ -167,19 +181,34 @@ struct Place {
     parked: Option<Parked>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Parked {
     since: Duration,
     until: Duration,
+    /// Why.
+    cause: Code,
+    /// Those of [`Registry::alarms`] that are about this absence.
+    alarms: Vec<(Duration, Alarm)>,
 }
 
-/// How a connection ended, as far as its session is concerned.
+/// What is to be done at some time.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Alarm {
+    /// Tell a channel's members that one of them is away.
+    Absence(ClientId, ChannelId),
+    /// Publish the wills that have such a delay, of a member that is away.
+    Wills(ClientId, ChannelId, Duration),
+    /// The history of a channel without members is too old.
+    History(ChannelName),
+}
+
+/// How a connection ended, as far as its session is concerned, and why.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Departure {
     /// The client said so, broke the rules, or its process is dead: the session is over.
-    Final,
+    Final(Code),
     /// The connection was lost: the session is parked until the client comes back.
-    Lost,
+    Lost(Code),
 }
 
 impl Hub {
@@ -251,7 +280,7 @@ impl Hub {
             None => self.settings.ttl,
         };
         let asked_to_resume = hello.resume.is_some();
-        let (resumed, peer) = match self.resume(hello, &identity, &token, ttl, wakes)? {
+        let (resumed, peer) = match self.resume(hello, &identity, &token, ttl, now, wakes)? {
             Some((peer, resumed)) => (Some(resumed), peer),
             None => {
                 let gone = Resumed {
@@ -289,6 +318,7 @@ impl Hub {
         identity: &Identity,
         token: &ResumeToken,
         ttl: Duration,
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<Option<(Peer, Resumed)>, Close> {
         let Some(resume) = &hello.resume else {
@@ -303,19 +333,34 @@ impl Hub {
             if registry.stopping {
                 return Err(Code::SHUTTING_DOWN.into());
             }
+            if let Some(wait) = registry.suspects.wait(identity, now) {
+                let detail = format!(
+                    "this process showed too many wrong tokens (wait {} s)",
+                    wait.as_secs() + 1
+                );
+                return Err(Close::new(Code::BAD_TOKEN, detail));
+            }
             let Some(place) = registry.sessions.get_mut(&resume.client) else {
                 return Ok(None);
             };
             let known = place.session.identity.lock().user.clone();
             let shown = hash(&resume.token);
             if (shown != place.token && Some(shown) != place.spent) || identity.user != known {
-                return Err(Code::BAD_TOKEN.into());
+                registry.suspects.strike(identity, now);
+                let (id, name) = (resume.client, &place.session.name);
+                return Err(Close::new(
+                    Code::BAD_TOKEN,
+                    format!("for session {id} of {name}, which goes on"),
+                ));
             }
             place.spent = Some(shown);
             place.token = hash(token);
             place.ttl = ttl;
             if let Some(parked) = place.parked.take() {
                 registry.parked.remove(&(parked.until, resume.client));
+                for alarm in &parked.alarms {
+                    registry.alarms.remove(alarm);
+                }
             }
             *place.session.identity.lock() = identity.clone();
             let generation = place.session.next_generation();
@@ -326,11 +371,11 @@ impl Hub {
         // The hub's lock is free again: the older connection may need it to end its turn.
         let received = *session.turn.lock();
         let Some((replayed, lost)) = session.outbox.rewind(generation, resume.received) else {
-            self.end(session.id, Code::BAD_POSITION, wakes);
+            self.end(session.id, Code::BAD_POSITION, now, wakes);
             return Err(Code::BAD_POSITION.into());
         };
         for channel in channels.iter() {
-            channel.set_status(session.id, Status::Online, wakes);
+            channel.set_present(session.id, false, wakes);
         }
         let resumed = Resumed {
             recovered: lost == 0,
@@ -368,7 +413,7 @@ impl Hub {
                         pid.map_or_else(String::new, |pid| format!("held by process {pid}"));
                     return Err(Close::new(Code::NAME_TAKEN, detail));
                 }
-                _ => self.remove(&mut registry, holder, Code::NAME_TAKEN, wakes),
+                _ => self.remove(&mut registry, holder, Code::NAME_TAKEN, now, wakes),
             }
         }
         if registry.sessions.len() as u64 >= self.settings.sessions {
@@ -448,34 +493,113 @@ impl Hub {
         let Some(place) = known.filter(|_| session.generation() == generation) else {
             return self.note(end.as_ref(), &session, false, now);
         };
-        let over = departure == Departure::Final || place.ttl.is_zero() || registry.stopping;
-        self.note(end.as_ref(), &session, !over, now);
-        if over {
-            return self.remove(registry, session.id, Code::GOODBYE, wakes);
-        }
+        let cause = match departure {
+            Departure::Final(cause) => Err(cause),
+            Departure::Lost(cause) if place.ttl.is_zero() || registry.stopping => Err(cause),
+            Departure::Lost(cause) => Ok(cause),
+        };
+        self.note(end.as_ref(), &session, cause.is_ok(), now);
+        let cause = match cause {
+            Ok(cause) => cause,
+            Err(cause) => return self.remove(registry, session.id, cause, now, wakes),
+        };
         session.outbox.detach();
         let until = now + place.ttl;
-        place.parked = Some(Parked { since: now, until });
-        registry.parked.insert((until, session.id));
+        let mut alarms = Vec::new();
         for channel in place.joined.iter() {
-            channel.set_status(session.id, Status::Away, wakes);
+            let absence = channel.lose(session.id, cause, wakes);
+            let tell = absence.tell_after.map(|after| {
+                let alarm = Alarm::Absence(session.id, channel.id);
+                (now + after, alarm)
+            });
+            alarms.extend(tell);
+            alarms.extend(absence.wills_after.into_iter().map(|after| {
+                let alarm = Alarm::Wills(session.id, channel.id, after);
+                (now + after, alarm)
+            }));
+        }
+        registry.parked.insert((until, session.id));
+        registry.alarms.extend(alarms.iter().cloned());
+        place.parked = Some(Parked {
+            since: now,
+            until,
+            cause,
+            alarms,
+        });
+    }
+
+    /// Says that a client does not read or answer any more, or does so again.
+    fn set_stalled(&self, session: &Session, generation: u64, stalled: bool, wakes: &mut Wakes) {
+        let registry = self.registry.lock();
+        let place = registry.sessions.get(&session.id);
+        if let Some(place) = place.filter(|_| session.generation() == generation) {
+            for channel in place.joined.iter() {
+                channel.set_present(session.id, stalled, wakes);
+            }
         }
     }
 
-    /// Ends the sessions whose time to come back is over; returns when the next one's is.
+    /// Does what is due: ends the sessions whose time to come back is over, publishes wills, tells of
+    /// members that are away. Returns when there is something to do next.
     pub fn expire(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
         let mut registry = self.registry.lock();
-        while let Some(&(until, client)) = registry.parked.first() {
-            if until > now {
-                return Some(until);
+        let registry = &mut *registry;
+        loop {
+            let over = registry.parked.first().map(|(until, _)| *until);
+            let alarm = registry.alarms.first().map(|(at, _)| *at);
+            let next = over.into_iter().chain(alarm).min()?;
+            if next > now {
+                return Some(next);
             }
-            if let Some(place) = registry.sessions.get(&client) {
-                let end = End::of_session(&place.session, "expired", "", false, now);
-                self.closed.lock().push(end);
+            // Of what is due at one time, alarms come first: they may be about who is removed then.
+            if alarm == Some(next) {
+                if let Some(alarm) = registry.alarms.pop_first() {
+                    self.carry_out_alarm(registry, alarm, now, wakes);
+                }
+            } else if let Some((_, client)) = registry.parked.pop_first() {
+                if let Some(place) = registry.sessions.get(&client) {
+                    let end = End::of_session(&place.session, "expired", "", false, now);
+                    self.closed.lock().push(end);
+                }
+                self.remove(registry, client, Code::SESSION_EXPIRED, now, wakes);
             }
-            self.remove(&mut registry, client, Code::GOODBYE, wakes);
         }
-        None
+    }
+
+    fn carry_out_alarm(
+        &self,
+        registry: &mut Registry,
+        alarm: (Duration, Alarm),
+        now: Duration,
+        wakes: &mut Wakes,
+    ) {
+        let (client, channel, delay) = match &alarm.1 {
+            Alarm::Absence(client, channel) => (*client, *channel, None),
+            Alarm::Wills(client, channel, delay) => (*client, *channel, Some(*delay)),
+            Alarm::History(name) => {
+                registry.lingering.remove(name);
+                if let Some(channel) = registry.channels.get(name) {
+                    channel.trim_history(now);
+                    if channel.is_idle() {
+                        registry.channels.remove(name);
+                    }
+                }
+                return;
+            }
+        };
+        let Some(place) = registry.sessions.get_mut(&client) else {
+            return;
+        };
+        if let Some(parked) = &mut place.parked {
+            parked.alarms.retain(|known| *known != alarm);
+        }
+        let Some(channel) = place.joined.get(channel) else {
+            return;
+        };
+        match delay {
+            None => channel.tell_absence(client, wakes),
+            Some(delay) => channel.publish_wills(client, |of| of == delay, now, wakes),
+        }
     }
 
     /// Notes for operators how a connection ended, if the server said how.
@@ -493,10 +617,10 @@ impl Hub {
     }
 
     /// Ends a session, whatever its connection does; `false` if there is none.
-    pub fn end(&self, client: ClientId, code: Code, wakes: &mut Wakes) -> bool {
+    pub fn end(&self, client: ClientId, code: Code, now: Duration, wakes: &mut Wakes) -> bool {
         let mut registry = self.registry.lock();
         let known = registry.sessions.contains_key(&client);
-        self.remove(&mut registry, client, code, wakes);
+        self.remove(&mut registry, client, code, now, wakes);
         known
     }
 
@@ -509,19 +633,43 @@ impl Hub {
         }
     }
 
-    /// Forgets a session: its connection is closed with `code`, its channels are told.
-    fn remove(&self, registry: &mut Registry, client: ClientId, code: Code, wakes: &mut Wakes) {
+    /// Forgets a session: its connection is closed with `code`, its wills are published unless the client
+    /// itself said goodbye, its channels are told.
+    fn remove(
+        &self,
+        registry: &mut Registry,
+        client: ClientId,
+        code: Code,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) {
         let Some(place) = registry.sessions.remove(&client) else {
             return;
         };
-        if let Some(parked) = place.parked {
+        let testate = code != Code::GOODBYE && !registry.stopping;
+        if let Some(parked) = &place.parked {
             registry.parked.remove(&(parked.until, client));
+            for alarm in &parked.alarms {
+                registry.alarms.remove(alarm);
+            }
+        }
+        for channel in place.joined.iter().filter(|_| testate) {
+            let due = |delay| {
+                match &place.parked {
+                // The others have been published in this absence.
+                Some(parked) => parked.alarms.iter().any(|(_, alarm)| {
+                    matches!(alarm, Alarm::Wills(_, of, after) if *of == channel.id && *after == delay)
+                }),
+                None => true,
+            }
+            };
+            channel.publish_wills(client, due, now, wakes);
         }
         self.directory.ids.remove(&client);
         self.directory.names.remove(&place.session.name);
         place.session.next_generation();
         for channel in place.joined.iter() {
-            self.part(registry, channel, &place.session, wakes);
+            self.part(registry, channel, &place.session, code, wakes);
         }
         let outbox = &place.session.outbox;
         outbox.close(code, wakes);
@@ -541,11 +689,16 @@ impl Hub {
         registry: &mut Registry,
         channel: &Arc<Channel>,
         session: &Session,
+        cause: Code,
         wakes: &mut Wakes,
     ) {
-        channel.leave(session.id, wakes);
+        channel.leave(session.id, cause, wakes);
         if channel.is_idle() {
             registry.channels.remove(&channel.name);
+        } else if let Some(until) = channel.history_until() {
+            let alarm = Alarm::History(channel.name.clone());
+            registry.lingering.insert(channel.name.clone(), until);
+            registry.alarms.insert((until, alarm));
         }
     }
 
@@ -579,11 +732,19 @@ impl Hub {
                 limit,
             });
         }
+        if let Some(until) = registry.lingering.remove(&name) {
+            registry
+                .alarms
+                .remove(&(until, Alarm::History(name.clone())));
+        }
         let channel = registry.channels.entry(name).or_insert_with_key(|name| {
             registry.channels_so_far += 1;
             let limits = ChannelLimits {
                 retained_topics: self.settings.retained_topics,
                 retained_bytes: self.settings.retained_bytes,
+                history_messages: self.settings.history_messages,
+                history_bytes: self.settings.history_bytes,
+                history_age: self.settings.history_age,
             };
             let id = ChannelId(registry.channels_so_far);
             Arc::new(Channel::new(id, name.clone(), limits, self.budget.clone()))
@@ -610,7 +771,7 @@ impl Hub {
         if place.joined.remove(channel.id).is_none() {
             return Err(Refusal::NotAMember);
         }
-        self.part(registry, channel, session, wakes);
+        self.part(registry, channel, session, Code::GOODBYE, wakes);
         Ok(())
     }
 
@@ -639,9 +800,24 @@ impl Hub {
         assert_eq!(registry.sessions.len(), self.directory.ids.len());
         assert_eq!(registry.sessions.len(), self.directory.names.len());
         assert!(registry.parked.len() <= registry.sessions.len());
+        let mut alarms: Vec<_> = registry
+            .sessions
+            .values()
+            .filter_map(|place| place.parked.as_ref())
+            .flat_map(|parked| parked.alarms.iter().cloned())
+            .collect();
+        alarms.extend(registry.lingering.iter().map(|(name, until)| {
+            assert!(registry.channels.contains_key(name));
+            (*until, Alarm::History(name.clone()))
+        }));
+        alarms.sort();
+        assert!(
+            registry.alarms.iter().eq(&alarms),
+            "alarms are about what there is"
+        );
         for (name, channel) in &registry.channels {
             channel.check();
-            held += channel.retained_bytes();
+            held += channel.kept_bytes();
             assert!(!channel.is_idle(), "{name} is empty and still here");
             for client in channel.clients() {
                 let place = &registry.sessions[&client];

@@ -1,15 +1,17 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientId, ClientName, Code, Gap, PREFIX_BYTES, RawFrame, Run,
+    BrokerFrame, ChannelId, ClientId, ClientName, Code, Gap, PREFIX_BYTES, Policy, RawFrame, Run,
 };
 use parking_lot::Mutex;
 
 use super::budget::Budget;
 use super::session::FIRST_GENERATION;
+use super::wakes::{BLOCK_MAX, STALL_MAX};
 use super::{Batch, Wakes};
 
 /// The messages on their way to one client, kept until the client confirms them.
@@ -23,8 +25,8 @@ use super::{Batch, Wakes};
 /// ```
 ///
 /// A reconnect puts `sent` back in front of `waiting`. When the outbox is full, the oldest of `sent`
-/// is let go first, which costs nothing but the chance to send it again; then the oldest channel
-/// messages of `waiting`, each leaving a gap in its place.
+/// is let go first, which costs nothing but the chance to send it again; then channel
+/// messages of `waiting`, or the newcomer, as their [`Policy`] says, each leaving a gap in its place.
 #[derive(Debug)]
 pub(super) struct Outbox {
     limits: OutboxLimits,
@@ -57,8 +59,12 @@ struct State {
     bytes: u64,
     /// The charges of `waiting` alone.
     waiting_bytes: u64,
-    /// Whether somebody waited in vain for this outbox to drain; nobody waits again until it has.
-    overstayed: bool,
+    /// How long somebody waited in vain for this outbox to drain; nobody waits so long again until it has.
+    overstayed: Duration,
+    /// No entry of `waiting` that begins before this position can be dropped.
+    firm: u64,
+    /// Where the newest message of each topic waits, for subscriptions that want no other.
+    latest: Option<Box<Latest>>,
     /// The generation of the connection that may take from here.
     generation: u64,
     /// Whether the session is over, and nothing is queued any more.
@@ -72,12 +78,24 @@ struct State {
     totals: Totals,
 }
 
+/// Positions of messages by channel and topic. Some may be of messages that do not wait any more.
+#[derive(Debug, Default)]
+struct Latest {
+    positions: BTreeMap<(ChannelId, Box<str>), u64>,
+    /// So many may there be before those that do not wait any more are sorted out.
+    room: usize,
+}
+
 /// What went through an outbox since its session began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) lost: u64,
+    /// Messages that made way for newer ones of their topic.
+    pub(super) conflated: u64,
+    /// In how many places messages were lost or conflated.
+    pub(super) gaps: u64,
 }
 
 /// What an outbox holds now.
@@ -85,6 +103,10 @@ pub(super) struct Totals {
 pub(super) struct Holds {
     pub(super) messages: u64,
     pub(super) bytes: u64,
+    /// The positions of the last messages confirmed, sent and queued.
+    pub(super) cursors: [u64; 3],
+    /// Whether publishers have waited for it in vain.
+    pub(super) slow: bool,
     pub(super) totals: Totals,
 }
 
@@ -96,6 +118,17 @@ pub(super) struct Entry {
     pub(super) frames: Bytes,
     /// How many messages they are.
     pub(super) count: u64,
+    /// The position of the first of them; given when it is queued.
+    pub(super) at: u64,
+}
+
+/// A channel's messages for one of its members.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) policy: Policy,
+    /// The topic of them all; broadcasts and presence have none.
+    pub(super) topic: Option<&'a str>,
 }
 
 /// Where the messages of an entry come from.
@@ -109,6 +142,7 @@ pub(super) enum Origin {
         sender: Option<Sender>,
         first: u64,
         retained: bool,
+        policy: Policy,
     },
     /// A client sent them to this one.
     Direct { sender: Sender, first: u64 },
@@ -132,9 +166,27 @@ const ENTRY_BYTES: u64 = 160;
 /// An outbox above this share of its limit makes publishers wait a moment.
 const STALL_SHARE: u64 = 2;
 
+/// There is always room for so many positions of topics.
+const LATEST_MIN: usize = 64;
+
 impl Entry {
+    /// An entry that is not queued yet.
+    pub(super) fn new(origin: Origin, frames: impl Into<Bytes>, count: u64) -> Self {
+        Self {
+            origin,
+            frames: frames.into(),
+            count,
+            at: 0,
+        }
+    }
+
     fn charge(&self) -> u64 {
         self.frames.len() as u64 + ENTRY_BYTES
+    }
+
+    /// The position behind the last message.
+    fn end(&self) -> u64 {
+        self.at + self.count
     }
 
     /// How many messages are there, and not only counted.
@@ -152,15 +204,17 @@ impl Entry {
             self.origin,
             Origin::Channel {
                 retained: false,
+                policy: Policy::DropOldest | Policy::Latest | Policy::Block | Policy::Park,
                 ..
             }
         )
     }
 
-    /// Forgets the first `count` messages, which the client already has.
-    fn skip(&mut self, count: u64) {
+    /// Forgets the first `count` messages, but not all.
+    pub(super) fn skip(&mut self, count: u64) {
         debug_assert!(count < self.count);
         self.count -= count;
+        self.at += count;
         match &mut self.origin {
             Origin::Lost { .. } => return,
             Origin::Channel { first, .. } | Origin::Direct { first, .. } => *first += count,
@@ -185,6 +239,7 @@ impl Entry {
                 sender: Some(sender),
                 first,
                 retained,
+                ..
             } => {
                 batch.frame(&BrokerFrame::Run(Run {
                     channel: Some(*channel),
@@ -213,6 +268,21 @@ impl Entry {
     }
 }
 
+impl Origin {
+    /// Lost messages of a channel.
+    const fn lost(channel: ChannelId, cause: Code) -> Self {
+        Self::Lost {
+            channel: Some(channel),
+            cause,
+        }
+    }
+
+    /// Whether it is a loss of that channel for that reason.
+    fn is_loss(&self, of: ChannelId, why: Code) -> bool {
+        matches!(self, Self::Lost { channel, cause } if *channel == Some(of) && *cause == why)
+    }
+}
+
 impl Outbox {
     pub(super) fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
         let state = State {
@@ -226,29 +296,86 @@ impl Outbox {
         }
     }
 
-    /// Queues messages of a channel. Always done: if they do not fit, older ones make room, and if
-    /// that is not enough they are themselves counted in a gap.
-    pub(super) fn push(self: &Arc<Self>, entry: &Entry, wakes: &mut Wakes) {
+    /// Queues messages of a channel. Always done: what does not fit is counted in gaps, be it
+    /// these messages or older ones, as the policy says.
+    pub(super) fn push(self: &Arc<Self>, delivery: Delivery<'_>, wakes: &mut Wakes) {
         let mut state = self.state.lock();
+        let state = &mut *state;
         if state.over {
             return;
         }
-        let charge = entry.charge();
-        if self.make_room(&mut state, charge, entry.count) {
-            self.append(&mut state, entry.clone(), charge);
-        } else {
-            let channel = match entry.origin {
-                Origin::Channel { channel, .. } => Some(channel),
-                _ => None,
-            };
-            state.queued += entry.count;
-            let at = state.waiting.len();
-            self.lose(&mut state, at, channel, entry.count);
+        let Delivery {
+            entry,
+            policy,
+            topic,
+        } = delivery;
+        let mut entry = entry.clone();
+        let Origin::Channel {
+            channel,
+            policy: of_entry,
+            ..
+        } = &mut entry.origin
+        else {
+            unreachable!("only messages of a channel are pushed");
+        };
+        let channel = *channel;
+        *of_entry = policy;
+        if let (Policy::Latest, Some(topic)) = (policy, topic) {
+            self.conflate(state, channel, topic, &mut entry);
         }
-        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && !state.overstayed {
-            wakes.stall(self);
+        let charge = entry.charge();
+        if policy == Policy::Park && !self.fits(state, charge, entry.count) {
+            // While everything that was sent can still be sent again.
+            state.closing.get_or_insert(Code::SLOW_CONSUMER);
+        }
+        if self.make_room(state, charge, entry.count, policy) {
+            self.append(state, entry, charge);
+        } else {
+            self.lose_newest(state, channel, Code::SLOW_CONSUMER, entry.count);
+        }
+        let patience = if policy == Policy::Block {
+            BLOCK_MAX
+        } else {
+            STALL_MAX
+        };
+        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && state.overstayed < patience {
+            wakes.stall(self, patience);
         }
         wakes.writers.extend(state.writer.take());
+    }
+
+    /// Makes way for `entry`, which is to be the only message of its topic that waits: older ones, and
+    /// all but the last of its own, become gaps.
+    fn conflate(&self, state: &mut State, channel: ChannelId, topic: &str, entry: &mut Entry) {
+        let older = entry.count - 1;
+        if older > 0 {
+            entry.skip(older);
+            // Its place, once the older ones are counted: a run is cut before anything is queued.
+            self.lose_newest(state, channel, Code::CONFLATED, older);
+        }
+        let position = state.queued + 1;
+        let mut latest = state.latest.take().unwrap_or_default();
+        if latest.positions.len() > latest.room.max(LATEST_MIN) {
+            let passed = state.passed;
+            latest.positions.retain(|_, waits| *waits > passed);
+            latest.room = latest.positions.len() * 2;
+        }
+        let before = latest.positions.insert((channel, topic.into()), position);
+        state.latest = Some(latest);
+        let Some(before) = before.filter(|before| *before > state.passed) else {
+            return;
+        };
+        let at = state.waiting.partition_point(|entry| entry.end() <= before);
+        let waits = state.waiting.get(at).is_some_and(|entry| {
+            let policy = match &entry.origin {
+                Origin::Channel { policy, .. } => *policy,
+                _ => return false,
+            };
+            entry.at == before && entry.count == 1 && policy == Policy::Latest
+        });
+        if waits {
+            self.drop_at(state, at, Code::CONFLATED);
+        }
     }
 
     /// Queues messages of one client to this one; `false`, and nothing is queued, if they do not fit.
@@ -264,8 +391,8 @@ impl Outbox {
             }
         }
         self.append(&mut state, entry.clone(), charge);
-        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && !state.overstayed {
-            wakes.stall(self);
+        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && state.overstayed < STALL_MAX {
+            wakes.stall(self, STALL_MAX);
         }
         wakes.writers.extend(state.writer.take());
         true
@@ -276,12 +403,7 @@ impl Outbox {
     pub(super) fn answer(&self, frame: &BrokerFrame<'_>, wakes: &mut Wakes) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        let entry = Entry {
-            origin: Origin::Answer,
-            frames: bytes.into(),
-            count: 1,
-        };
-        self.answer_entries([entry], wakes);
+        self.answer_entries([Entry::new(Origin::Answer, bytes, 1)], wakes);
     }
 
     /// As [`Outbox::answer`], for entries that must follow each other.
@@ -301,12 +423,12 @@ impl Outbox {
         wakes.writers.extend(state.writer.take());
     }
 
-    /// Whether `bytes` more in `entries` entries would fit beside what waits now.
-    pub(super) fn has_room(&self, bytes: u64, entries: u64) -> bool {
+    /// Whether `messages` more of `bytes` together, in `entries` entries, would fit beside what waits now.
+    pub(super) fn has_room(&self, bytes: u64, entries: u64, messages: u64) -> bool {
         let state = self.state.lock();
         let charge = bytes + entries * ENTRY_BYTES;
         state.waiting_bytes + charge <= self.limits.bytes
-            && state.queued - state.passed + entries <= self.limits.messages
+            && state.queued - state.passed + messages <= self.limits.messages
     }
 
     /// Moves what waits to `batch`, at most about `max` bytes of it; whether everything was taken.
@@ -332,7 +454,10 @@ impl Outbox {
             state.stalled.drain(..).for_each(Waker::wake);
         }
         if state.waiting_bytes <= share / 2 {
-            state.overstayed = false;
+            state.overstayed = Duration::ZERO;
+        }
+        if state.waiting.is_empty() {
+            state.latest = None;
         }
         state.waiting.is_empty()
     }
@@ -387,18 +512,14 @@ impl Outbox {
             before = state.acked;
             state.kept = before;
             state.totals.lost += lost;
-            self.insert(
-                state,
-                0,
-                Entry {
-                    origin: Origin::Lost {
-                        channel: None,
-                        cause: Code::SLOW_CONSUMER,
-                    },
-                    frames: Bytes::new(),
-                    count: lost,
-                },
-            );
+            state.totals.gaps += 1;
+            let origin = Origin::Lost {
+                channel: None,
+                cause: Code::SLOW_CONSUMER,
+            };
+            let mut gap = Entry::new(origin, Bytes::new(), lost);
+            gap.at = before + 1;
+            self.insert(state, 0, gap);
         } else if before < state.acked
             && let Some(mut first) = state.waiting.pop_front()
         {
@@ -415,10 +536,15 @@ impl Outbox {
         let lost = state
             .waiting
             .iter()
-            .filter(|entry| matches!(entry.origin, Origin::Lost { .. }))
+            .filter(|entry| match entry.origin {
+                // What the client asked to be left out is not missing.
+                Origin::Lost { cause, .. } => cause != Code::CONFLATED,
+                _ => false,
+            })
             .map(|entry| entry.count)
             .sum();
-        Some((state.queued - before - lost, lost))
+        let replayed = state.waiting.iter().map(Entry::present).sum();
+        Some((replayed, lost))
     }
 
     /// The connection is gone: nothing of it is told any more.
@@ -461,10 +587,10 @@ impl Outbox {
         self.state.lock().waiting_bytes > self.limits.bytes / STALL_SHARE
     }
 
-    /// Ready when publishers need not wait for this outbox any more.
-    pub(super) fn poll_relief(&self, waker: &Waker) -> Poll<()> {
+    /// Ready when publishers need not wait so long for this outbox any more.
+    pub(super) fn poll_relief(&self, patience: Duration, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.overstayed || state.waiting_bytes <= self.limits.bytes / STALL_SHARE {
+        if state.overstayed >= patience || state.waiting_bytes <= self.limits.bytes / STALL_SHARE {
             return Poll::Ready(());
         }
         if !state.stalled.iter().any(|known| known.will_wake(waker)) {
@@ -473,11 +599,19 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Nobody waits for this outbox again until it has drained.
-    pub(super) fn overstay(&self) {
+    /// Nobody waits so long for this outbox again until it has drained. Its own connection is to see that.
+    pub(super) fn overstay(&self, patience: Duration) {
         let mut state = self.state.lock();
-        state.overstayed = true;
+        state.overstayed = state.overstayed.max(patience);
         state.stalled.drain(..).for_each(Waker::wake);
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Whether publishers have waited for it in vain, and it has not drained since.
+    pub(super) fn is_slow(&self) -> bool {
+        !self.state.lock().overstayed.is_zero()
     }
 
     pub(super) fn holds(&self) -> Holds {
@@ -485,6 +619,8 @@ impl Outbox {
         Holds {
             messages: state.messages,
             bytes: state.bytes,
+            cursors: [state.acked, state.passed, state.queued],
+            slow: !state.overstayed.is_zero(),
             totals: state.totals,
         }
     }
@@ -499,12 +635,14 @@ impl Outbox {
         state.waiting_bytes = 0;
         state.sent.clear();
         state.waiting.clear();
+        state.latest = None;
         state.kept = state.queued;
         state.passed = state.queued;
         state.stalled.drain(..).for_each(Waker::wake);
     }
 
-    fn append(&self, state: &mut State, entry: Entry, charge: u64) {
+    fn append(&self, state: &mut State, mut entry: Entry, charge: u64) {
+        entry.at = state.queued + 1;
         state.queued += entry.count;
         state.messages += entry.count;
         state.totals.messages += entry.count;
@@ -535,9 +673,12 @@ impl Outbox {
             && self.budget.fits(charge)
     }
 
-    fn make_room(&self, state: &mut State, charge: u64, count: u64) -> bool {
+    fn make_room(&self, state: &mut State, charge: u64, count: u64, policy: Policy) -> bool {
         while !self.fits(state, charge, count) {
-            if !self.release(state) && !self.drop_oldest(state) {
+            if self.release(state) {
+                continue;
+            }
+            if policy == Policy::DropNewest || !self.drop_oldest(state) {
                 return false;
             }
         }
@@ -557,11 +698,24 @@ impl Outbox {
 
     /// Puts a gap in the place of the oldest channel messages that wait; `false` if there are none.
     fn drop_oldest(&self, state: &mut State) -> bool {
-        let Some(at) = state.waiting.iter().position(Entry::droppable) else {
-            return false;
+        let firm = state.firm;
+        let start = state.waiting.partition_point(|entry| entry.at < firm);
+        let found = (start..state.waiting.len()).find(|at| state.waiting[*at].droppable());
+        // What was looked at in vain need not be looked at again.
+        state.firm = match found {
+            Some(at) => state.waiting[at].at,
+            None => state.queued + 1,
         };
+        if let Some(at) = found {
+            self.drop_at(state, at, Code::SLOW_CONSUMER);
+        }
+        found.is_some()
+    }
+
+    /// Puts a gap in the place of the channel messages that wait there.
+    fn drop_at(&self, state: &mut State, at: usize, cause: Code) {
         let Some(entry) = state.waiting.remove(at) else {
-            return false;
+            return;
         };
         let charge = entry.charge();
         self.refund(state, charge);
@@ -570,36 +724,81 @@ impl Outbox {
         let Origin::Channel { channel, .. } = entry.origin else {
             unreachable!("only messages of a channel are dropped");
         };
-        self.lose(state, at, Some(channel), entry.count);
-        true
+        if self.widen(state, at, channel, cause, entry.count) {
+            return;
+        }
+        let mut gap = Entry::new(Origin::lost(channel, cause), Bytes::new(), entry.count);
+        gap.at = entry.at;
+        self.insert(state, at, gap);
     }
 
-    /// Counts `lost` messages in a gap before the entry `at`: in one that is there already, if
-    /// nothing but gaps lies between.
-    fn lose(&self, state: &mut State, at: usize, channel: Option<ChannelId>, lost: u64) {
-        state.totals.lost += lost;
+    /// Counts messages that are never queued in a gap behind everything.
+    fn lose_newest(&self, state: &mut State, channel: ChannelId, cause: Code, lost: u64) {
+        let end = state.waiting.len();
+        let at = state.queued + 1;
+        state.queued += lost;
+        if self.widen(state, end, channel, cause, lost) {
+            return;
+        }
+        let mut gap = Entry::new(Origin::lost(channel, cause), Bytes::new(), lost);
+        gap.at = at;
+        self.insert(state, end, gap);
+    }
+
+    /// Counts `lost` messages that were before the entry `at` in a gap that is there already, if nothing but
+    /// gaps lies between; else the caller makes one. So there are never more gaps than messages around them,
+    /// channels and causes.
+    fn widen(
+        &self,
+        state: &mut State,
+        at: usize,
+        channel: ChannelId,
+        cause: Code,
+        lost: u64,
+    ) -> bool {
+        match cause {
+            Code::CONFLATED => state.totals.conflated += lost,
+            _ => state.totals.lost += lost,
+        }
         for index in (0..at).rev() {
             match &state.waiting[index].origin {
-                Origin::Lost { channel: of, .. } if *of == channel => {
-                    state.waiting[index].count += lost;
-                    return;
-                }
-                Origin::Lost { .. } => {}
+                origin if origin.is_loss(channel, cause) => {}
+                Origin::Lost { .. } => continue,
                 _ => break,
             }
+            state.waiting[index].count += lost;
+            for between in state.waiting.range_mut(index + 1..at) {
+                between.at += lost;
+            }
+            self.join_gaps(state, at, channel, cause);
+            return true;
         }
-        self.insert(
-            state,
-            at,
-            Entry {
-                origin: Origin::Lost {
-                    channel,
-                    cause: Code::SLOW_CONSUMER,
-                },
-                frames: Bytes::new(),
-                count: lost,
-            },
-        );
+        if let Some(next) = state.waiting.get_mut(at)
+            && next.origin.is_loss(channel, cause)
+        {
+            next.at -= lost;
+            next.count += lost;
+            return true;
+        }
+        state.totals.gaps += 1;
+        false
+    }
+
+    /// Makes one of two gaps that have come together at the entry `at`.
+    fn join_gaps(&self, state: &mut State, at: usize, channel: ChannelId, cause: Code) {
+        let is_loss = |index: usize| {
+            let entry = state.waiting.get(index);
+            entry.is_some_and(|entry| entry.origin.is_loss(channel, cause))
+        };
+        if at == 0 || !is_loss(at - 1) || !is_loss(at) {
+            return;
+        }
+        let Some(second) = state.waiting.remove(at) else {
+            return;
+        };
+        self.refund(state, second.charge());
+        state.waiting_bytes -= second.charge();
+        state.waiting[at - 1].count += second.count;
     }
 
     /// Forgets the entries of `sent` that are confirmed as a whole.
@@ -619,6 +818,7 @@ impl Outbox {
             state.waiting.push_front(entry);
         }
         state.passed = state.kept;
+        state.firm = 0;
     }
 
     /// Panics if the invariant does not hold.
@@ -637,6 +837,11 @@ impl Outbox {
             "waiting messages"
         );
         assert!(state.acked <= state.passed, "confirmed, but not sent");
+        let mut position = state.kept + 1;
+        for entry in state.sent.iter().chain(&state.waiting) {
+            assert_eq!(entry.at, position, "the position of an entry");
+            position = entry.end();
+        }
         let present = state
             .sent
             .iter()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use localhub_protocol::limits::{HEADER_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message,
-    RawFrame, Retain, Target, TopicFilter,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message, Policy,
+    RawFrame, Retain, Start, Target, TopicFilter, Will,
 };
 
 use super::channel::{Channel, Run};
@@ -39,8 +39,25 @@ pub struct Peer {
     confirmed: u64,
     /// Whether the client has yet to show that it got the token of its welcome.
     token_unproven: bool,
+    /// Whether others have been told that the client does not read or answer.
+    stalled: bool,
     /// Why the connection ends.
     end: Option<(String, String)>,
+}
+
+/// How a client has begun to keep up with what it is sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pace {
+    /// It does not read or answer: so many bytes wait for it.
+    Stalled {
+        /// How many.
+        queued_bytes: u64,
+    },
+    /// It reads and answers again.
+    Recovered {
+        /// How many messages it has lost in its session.
+        lost: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -95,6 +112,7 @@ impl Peer {
             received,
             confirmed: received,
             token_unproven: generation != FIRST_GENERATION,
+            stalled: false,
             end: None,
         }
     }
@@ -219,12 +237,14 @@ impl Peer {
             ClientFrame::Subscribe {
                 channel,
                 filter,
-                snapshot,
+                start,
+                policy,
             } => {
                 *received += 1;
+                let subscription = (filter, start, policy);
                 (
                     *received,
-                    self.subscribe(*received, channel, filter, snapshot, wakes),
+                    self.subscribe(*received, channel, subscription, now, wakes),
                 )
             }
             ClientFrame::Unsubscribe { channel, filter } => {
@@ -237,6 +257,25 @@ impl Peer {
             ClientFrame::Snapshot { channel, filter } => {
                 *received += 1;
                 (*received, self.snapshot(*received, channel, filter, wakes))
+            }
+            ClientFrame::ChannelSet { channel, settings } => {
+                *received += 1;
+                let outcome = self
+                    .channel(channel)
+                    .and_then(|channel| channel.set(self.session.id, settings, now));
+                (*received, self.done(*received, outcome, wakes))
+            }
+            ClientFrame::WillSet { channel, will } => {
+                *received += 1;
+                let outcome = self.set_will(channel, &will);
+                (*received, self.done(*received, outcome, wakes))
+            }
+            ClientFrame::WillClear { channel, topic } => {
+                *received += 1;
+                let outcome = self
+                    .channel(channel)
+                    .and_then(|channel| channel.clear_will(self.session.id, topic));
+                (*received, self.done(*received, outcome, wakes))
             }
         };
         if let Err(refusal) = outcome {
@@ -292,7 +331,7 @@ impl Peer {
                         count,
                     };
                     self.channel(channel)
-                        .and_then(|channel| channel.publish(&self.sender, run, wakes))
+                        .and_then(|channel| channel.publish(&self.sender, run, now, wakes))
                 }
                 Message::Broadcast {
                     channel, content, ..
@@ -306,7 +345,7 @@ impl Peer {
                         count,
                     };
                     self.channel(channel)
-                        .and_then(|channel| channel.publish(&self.sender, run, wakes))
+                        .and_then(|channel| channel.publish(&self.sender, run, now, wakes))
                 }
                 Message::Direct { to, .. } => self.direct(to, keep(rest, end), first, count, wakes),
                 Message::Request {
@@ -350,14 +389,8 @@ impl Peer {
             sender: self.sender.clone(),
             first,
         };
-        if receiver.outbox.offer(
-            &Entry {
-                origin,
-                frames,
-                count,
-            },
-            wakes,
-        ) {
+        let entry = Entry::new(origin, frames, count);
+        if receiver.outbox.offer(&entry, wakes) {
             Ok(())
         } else {
             Err(Refusal::OutboxFull)
@@ -402,11 +435,7 @@ impl Peer {
             sender,
             first: request,
         };
-        let entry = Entry {
-            origin,
-            frames: frame.into(),
-            count: 1,
-        };
+        let entry = Entry::new(origin, frame, 1);
         self.session.outbox.answer_entries([entry], wakes);
     }
 
@@ -433,12 +462,10 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let channel = self.joined.remove(channel).ok_or(Refusal::NotAMember)?;
-        self.hub
-            .leave(&self.session, self.generation, &channel, wakes)?;
-        self.session
-            .outbox
-            .answer(&BrokerFrame::Done { request }, wakes);
-        Ok(())
+        let outcome = self
+            .hub
+            .leave(&self.session, self.generation, &channel, wakes);
+        self.done(request, outcome, wakes)
     }
 
     fn presence_set(
@@ -449,26 +476,49 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         check_state(state)?;
-        self.channel(channel)?
-            .set_presence(self.session.id, state, wakes)?;
-        self.session
-            .outbox
-            .answer(&BrokerFrame::Done { request }, wakes);
-        Ok(())
+        let outcome = self
+            .channel(channel)?
+            .set_presence(self.session.id, state, wakes);
+        self.done(request, outcome, wakes)
     }
 
     fn subscribe(
         &self,
         request: u64,
         channel: ChannelId,
-        filter: &str,
-        snapshot: bool,
+        (filter, start, policy): (&str, Start, Policy),
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let channel = self.channel(channel)?;
         let filter: TopicFilter = filter.parse().map_err(Refusal::BadFilter)?;
         let limit = self.hub.settings.limits.subscriptions;
-        channel.subscribe(self.session.id, request, filter, snapshot, limit, wakes)
+        let client = self.session.id;
+        channel.subscribe(client, request, filter, start, policy, limit, now, wakes)
+    }
+
+    fn set_will(&self, channel: ChannelId, will: &Will<'_>) -> Result<(), Refusal> {
+        let (bytes, max) = (
+            will.payload.len() as u64,
+            self.hub.settings.limits.payload_bytes,
+        );
+        if bytes > max {
+            return Err(Refusal::PayloadTooLarge { bytes, max });
+        }
+        self.channel(channel)?.set_will(self.session.id, will)
+    }
+
+    /// Says that a request was carried out, if it was.
+    fn done(
+        &self,
+        request: u64,
+        outcome: Result<(), Refusal>,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        outcome?;
+        let outbox = &self.session.outbox;
+        outbox.answer(&BrokerFrame::Done { request }, wakes);
+        Ok(())
     }
 
     fn unsubscribe(
@@ -478,12 +528,8 @@ impl Peer {
         filter: &str,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
-        self.channel(channel)?
-            .unsubscribe(self.session.id, filter)?;
-        self.session
-            .outbox
-            .answer(&BrokerFrame::Done { request }, wakes);
-        Ok(())
+        let outcome = self.channel(channel)?.unsubscribe(self.session.id, filter);
+        self.done(request, outcome, wakes)
     }
 
     fn snapshot(
@@ -587,6 +633,34 @@ impl Peer {
         }
     }
 
+    /// Tells others if the client has begun or ceased to read what it is sent, and to answer pings
+    /// (`silent`: one is not answered). Says what has changed.
+    pub fn note_pace(&mut self, silent: bool, wakes: &mut Wakes) -> Option<Pace> {
+        if !self.has_new_pace(silent) {
+            return None;
+        }
+        let holds = self.session.outbox.holds();
+        let stalled = !self.stalled;
+        self.stalled = stalled;
+        let session = &self.session;
+        self.hub
+            .set_stalled(session, self.generation, stalled, wakes);
+        Some(if stalled {
+            Pace::Stalled {
+                queued_bytes: holds.bytes,
+            }
+        } else {
+            Pace::Recovered {
+                lost: holds.totals.lost,
+            }
+        })
+    }
+
+    /// Whether [`Peer::note_pace`] has something to tell.
+    pub fn has_new_pace(&self, silent: bool) -> bool {
+        (silent || self.session.outbox.is_slow()) != self.stalled
+    }
+
     /// Asks the client whether it is still there.
     pub fn probe(&mut self, nonce: u64) {
         let received = self.received;
@@ -615,10 +689,12 @@ impl Peer {
         self.session.outbox.poll_ready(self.generation, cx.waker())
     }
 
-    /// Ready when the session is over or has a newer connection.
+    /// Ready when the connection is to end, whatever is still to be written: the session is over or has a
+    /// newer connection, or the client is to be parked because it does not read.
     pub fn poll_fenced(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.session.outbox.watch(self.generation, cx.waker());
-        if self.still_valid().is_err() {
+        let outbox = &self.session.outbox;
+        outbox.watch(self.generation, cx.waker());
+        if self.still_valid().is_err() || outbox.closing() == Some(Code::SLOW_CONSUMER) {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -61,6 +61,16 @@ pub enum Refusal {
     /// There is no such channel.
     #[error("no such channel")]
     UnknownChannel,
+    /// The channel has not come to that offset.
+    #[error(
+        "the channel is at offset {offset} and never came to {after} (start from what it keeps)"
+    )]
+    UnknownOffset {
+        /// The offset to start after.
+        after: u64,
+        /// Where the channel is.
+        offset: u64,
+    },
     /// Nobody goes by that id or name.
     #[error("no such client is connected")]
     UnknownClient,
@@ -83,6 +93,7 @@ impl Refusal {
             Self::RetainedFull => Code::RETAINED_FULL,
             Self::StateTooLarge { .. } => Code::STATE_TOO_LARGE,
             Self::UnknownChannel => Code::UNKNOWN_CHANNEL,
+            Self::UnknownOffset { .. } => Code::UNKNOWN_OFFSET,
             Self::UnknownClient => Code::UNKNOWN_CLIENT,
         }
     }

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::identity::ProcessWatch;
 use super::socket::Readiness;
-use crate::hub::{Batch, Close, Departure, Identity, Peer, Wakes};
+use crate::hub::{Batch, Close, Departure, Identity, Pace, Peer, Wakes};
 
 /// How much is read at once: a good part of what a socket's buffer holds.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,15 +28,14 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// How many slices one write has; systems take up to 1024, and few batches have more.
 const WRITE_SLICES: usize = 64;
 
-/// How long a publisher waits for the outboxes that it filled. Bursts cost nothing that way, and
-/// a receiver that stands still costs this once.
-const STALL_MAX: Duration = Duration::from_millis(100);
-
 /// How long a connection that is told to end may take to read why.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// After this many pings without a sign of life, a client counts as hung.
 const PINGS_MAX: u32 = 2;
+
+/// A ping that has not been answered when the next one is due makes a client count as stalled.
+const PINGS_UNANSWERED: u32 = 1;
 
 /// When the broker stops, its clients are asked to come back in one of so many slots of this length.
 const RETURN_SLOTS: u64 = 16;
@@ -77,9 +76,9 @@ where
     wakes.fire();
     debug!(client = %peer.name(), id = %peer.client(), pid, "attached");
     let process = pid.and_then(|pid| shared.processes.watch(pid));
-    let mut connection = Connection::new(stream, peer, buffer, shared, wakes);
+    let mut connection = Connection::new(stream, peer, pid, buffer, shared, wakes);
     let ending = connection.run(process.as_deref()).await;
-    Box::pin(connection.finish(ending, pid, process.as_deref())).await;
+    Box::pin(connection.finish(ending, process.as_deref())).await;
 }
 
 /// How a connection came to its end.
@@ -183,6 +182,7 @@ async fn turn_away<S: AsyncWrite + Unpin>(
 struct Connection<S> {
     stream: S,
     peer: Peer,
+    pid: Option<u32>,
     shared: Arc<Shared>,
     /// What was read and not carried out yet: at most a part of a frame.
     buffer: BytesMut,
@@ -194,7 +194,14 @@ struct Connection<S> {
     heard: Instant,
     pings: u32,
     /// While set, nothing is read: outboxes that this client filled are full.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stall: Option<Box<Stall>>,
+}
+
+/// A wait for outboxes to drain.
+struct Stall {
+    since: Instant,
+    /// Until some of them need not be waited for any more.
+    until: Pin<Box<Sleep>>,
 }
 
 /// What a connection can go on with.
@@ -208,6 +215,8 @@ struct Events {
     fenced: bool,
     relieved: bool,
     silent: bool,
+    /// The client has begun or ceased to read and answer.
+    paced: bool,
     died: bool,
 }
 
@@ -219,15 +228,24 @@ impl Events {
             || self.fenced
             || self.relieved
             || self.silent
+            || self.paced
             || self.died
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
-    fn new(stream: S, peer: Peer, buffer: BytesMut, shared: Arc<Shared>, wakes: Wakes) -> Self {
+    fn new(
+        stream: S,
+        peer: Peer,
+        pid: Option<u32>,
+        buffer: BytesMut,
+        shared: Arc<Shared>,
+        wakes: Wakes,
+    ) -> Self {
         Self {
             stream,
             peer,
+            pid,
             shared,
             buffer,
             wakes,
@@ -235,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             written: 0,
             heard: Instant::now(),
             pings: 0,
-            stalled: None,
+            stall: None,
         }
     }
 
@@ -254,6 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             return ending;
         }
         loop {
+            self.note_pace();
             if self.batch.is_empty() {
                 self.peer.take(&mut self.batch, WRITE_BYTES);
                 if self.batch.is_empty()
@@ -284,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 return Ending::Closed(code.into());
             }
             if events.relieved {
-                self.stalled = None;
+                self.stall = None;
                 if let Err(ending) = self.carry_out() {
                     return ending;
                 }
@@ -327,6 +346,26 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         }
     }
 
+    /// Lets others know if the client has begun or ceased to read and answer; names it to operators.
+    fn note_pace(&mut self) {
+        let silent = self.pings > PINGS_UNANSWERED;
+        let changed = self.peer.note_pace(silent, &mut self.wakes);
+        self.wakes.fire();
+        let (client, pid) = (self.peer.name(), self.pid);
+        match changed {
+            None => {}
+            Some(Pace::Stalled { queued_bytes }) => self.shared.complain(|left_out| {
+                warn!(
+                    client,
+                    pid, queued_bytes, silent, left_out, "a client has stalled"
+                );
+            }),
+            Some(Pace::Recovered { lost }) => self.shared.complain(|left_out| {
+                info!(client, pid, lost, left_out, "a client goes on");
+            }),
+        }
+    }
+
     /// Carries out what a dead client had said: it lies in the system's buffer, and no more than that.
     async fn last_words(&mut self) -> Ending {
         let mut bytes = 0;
@@ -352,13 +391,8 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
 
     fn poll_events(&mut self, silence: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Events {
         let mut events = Events::default();
-        if let Some(stalled) = &mut self.stalled {
-            if self.wakes.poll_relief(cx).is_ready() {
-                events.relieved = true;
-            } else if stalled.as_mut().poll(cx).is_ready() {
-                self.wakes.give_up();
-                events.relieved = true;
-            }
+        if self.stall.is_some() {
+            events.relieved = self.poll_relief(cx).is_ready();
         } else if !self.peer.is_crowded()
             && let Poll::Ready(result) =
                 poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)
@@ -375,7 +409,22 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             }
         }
         events.silent = silence.poll(cx).is_ready();
+        events.paced = self.peer.has_new_pace(self.pings > PINGS_UNANSWERED);
         events
+    }
+
+    /// Ready when nobody need be waited for any more.
+    fn poll_relief(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(stall) = &mut self.stall {
+            if self.wakes.poll_relief(cx).is_ready() {
+                break;
+            }
+            ready!(stall.until.as_mut().poll(cx));
+            self.wakes.give_up(stall.since.elapsed());
+            let next = stall.since + self.wakes.patience();
+            stall.until.as_mut().reset(next);
+        }
+        Poll::Ready(())
     }
 
     /// Writes what it can of the batch; zero bytes is an error.
@@ -417,8 +466,9 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 return Err(Ending::Goodbye);
             }
             if self.wakes.is_stalled() {
-                let until = Instant::now() + STALL_MAX;
-                self.stalled = Some(Box::pin(sleep_until(until)));
+                let since = Instant::now();
+                let until = Box::pin(sleep_until(since + self.wakes.patience()));
+                self.stall = Some(Box::new(Stall { since, until }));
                 break;
             }
             if self.buffer.len() == before {
@@ -429,17 +479,22 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     }
 
     /// Says goodbye, and tells the hub what becomes of the session.
-    async fn finish(mut self, ending: Ending, pid: Option<u32>, process: Option<&ProcessWatch>) {
+    async fn finish(mut self, ending: Ending, process: Option<&ProcessWatch>) {
+        let pid = self.pid;
         let ending = match ending {
             Ending::Lost if died(process).await => Ending::Died,
             ending => ending,
         };
         let departure = match &ending {
-            Ending::Goodbye | Ending::Died => Departure::Final,
-            Ending::Lost => Departure::Lost,
-            // A hung client may wake up; one that breaks the rules has nothing to come back for.
-            Ending::Closed(close) if close.code == Code::PING_TIMEOUT => Departure::Lost,
-            Ending::Closed(_) => Departure::Final,
+            Ending::Goodbye => Departure::Final(Code::GOODBYE),
+            Ending::Died => Departure::Final(Code::PROCESS_DIED),
+            Ending::Lost => Departure::Lost(Code::CONNECTION_LOST),
+            Ending::Closed(close) => match close.code {
+                // A hung client may wake up, and a slow one may catch up; one that breaks the rules has nothing
+                // to come back for.
+                Code::PING_TIMEOUT | Code::SLOW_CONSUMER => Departure::Lost(close.code),
+                code => Departure::Final(code),
+            },
         };
         if let Ending::Closed(close) = &ending {
             match close.code {
@@ -452,7 +507,12 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 _ => self.shared.refused(close, Some((self.peer.name(), pid))),
             }
             self.peer.say_goodbye(close);
-            let _ = timeout(FAREWELL_MAX, self.farewell()).await;
+            // Who does not read is not waited for: what is sent to it fills its outbox.
+            let patience = match close.code {
+                Code::SLOW_CONSUMER => Duration::ZERO,
+                _ => FAREWELL_MAX,
+            };
+            let _ = timeout(patience, self.farewell()).await;
         }
         let reason = match &ending {
             Ending::Died => "died",

@@ -172,12 +172,15 @@ impl Core {
         {
             let room = stream.room.and_then(|id| self.rooms.get(&id));
             let channel = room.map(|room| room.name.clone());
-            stream.inbox.push_gap(Gap {
-                channel,
-                lost: None,
-                cause: Cause::SessionLost,
-            });
-            self.wakes.extend(stream.inbox.waker.take());
+            // The history may have what came meanwhile; if not, that is told when it answers.
+            if !stream.takes.has_history() {
+                stream.inbox.push_gap(Gap {
+                    channel,
+                    lost: None,
+                    cause: Cause::SessionLost,
+                });
+                self.wakes.extend(stream.inbox.waker.take());
+            }
             stream.live = !matches!(stream.takes, Takes::Topics { .. });
         }
         self.rooms.values_mut().for_each(Room::forget_routes);

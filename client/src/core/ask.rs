@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    ChannelId, ChannelName, ClientFrame, Code, ContentType, Message as WireMessage, TopicFilter,
+    ChannelId, ChannelName, ClientFrame, Code, ContentType, Message as WireMessage, Start,
+    TopicFilter, Will as WireWill,
 };
 
 use super::anew::message_of;
 use super::receive::Values;
-use super::room::{Later, RoomId, StreamId, Takes};
+use super::room::{Later, Room, RoomId, StreamId, Takes};
 use super::{Answer, Confirm, Core, Failure, Ticket};
-use crate::{Cause, Message, Refused, Snapshot};
+use crate::{Cause, Cursor, Gap, Message, Refused, Snapshot, StartAt};
 
 /// A request that the broker answers.
 #[derive(Debug)]
@@ -19,12 +20,25 @@ pub(super) enum Ask {
     Admin(Ticket),
     Join(RoomId),
     Leave(RoomId, Ticket),
-    SetState(RoomId, Ticket),
+    /// Without a ticket, nobody waits: it is set again in a new session.
+    Set(RoomId, Setting, Option<Ticket>),
     Snapshot(Box<PendingSnapshot>),
-    Subscribe { room: RoomId, stream: StreamId },
+    Subscribe {
+        room: RoomId,
+        stream: StreamId,
+    },
     Unsubscribe,
     Unwatch,
     Watch(RoomId),
+}
+
+/// What a client sets in a channel. The value is in the [`Room`](super::Room).
+#[derive(Debug)]
+pub(super) enum Setting {
+    Channel,
+    State,
+    /// The will for a topic; it is cleared if the room has none.
+    Will(Box<str>),
 }
 
 #[derive(Debug)]
@@ -51,27 +65,58 @@ impl Core {
     fn ask_now(&mut self, channel: ChannelId, ask: Ask) {
         let frame = match &ask {
             Ask::Leave(..) => ClientFrame::Leave { channel },
-            Ask::SetState(room, _) => match self.rooms.get(room) {
-                Some(room) => ClientFrame::PresenceSet {
-                    channel,
-                    state: &room.state,
-                },
+            Ask::Set(room, setting, _) => match self.rooms.get(room) {
+                Some(room) => setting_frame(setting, room, channel),
                 None => return self.give_up(ask),
             },
             Ask::Snapshot(snapshot) => ClientFrame::Snapshot {
                 channel,
                 filter: snapshot.filter.as_str(),
             },
-            Ask::Subscribe { stream, .. } => match self.streams.get(stream).map(|s| &s.takes) {
-                Some(Takes::Topics {
-                    filter, retained, ..
-                }) => ClientFrame::Subscribe {
+            Ask::Subscribe { stream, .. } => {
+                let Some(found) = self.streams.get_mut(stream) else {
+                    return;
+                };
+                let Takes::Topics {
+                    filter,
+                    start,
+                    policy,
+                    ..
+                } = &found.takes
+                else {
+                    return;
+                };
+                let epoch = self.session.as_ref().map(|session| session.epoch);
+                let here =
+                    |cursor: &&Cursor| Some(cursor.epoch) == epoch && cursor.channel == channel;
+                let start = match (*start, &found.cursor) {
+                    (StartAt::Now, _) => Start::Live,
+                    (StartAt::Retained, _) => Start::Retained,
+                    (StartAt::Last(count), None) => Start::Last(count),
+                    (_, cursor) => match cursor.as_ref().filter(here) {
+                        Some(cursor) => Start::After(cursor.offset),
+                        None => {
+                            // Another channel, or another life of it: all that it has is new, and what
+                            // came between nobody knows.
+                            let room = found.room.and_then(|id| self.rooms.get(&id));
+                            found.inbox.push_gap(Gap {
+                                channel: room.map(|room| room.name.clone()),
+                                lost: None,
+                                cause: Cause::SessionLost,
+                            });
+                            self.wakes.extend(found.inbox.waker.take());
+                            found.cursor = None;
+                            Start::After(0)
+                        }
+                    },
+                };
+                ClientFrame::Subscribe {
                     channel,
                     filter: filter.as_str(),
-                    snapshot: *retained,
-                },
-                _ => return,
-            },
+                    start,
+                    policy: *policy,
+                }
+            }
             Ask::Unwatch => ClientFrame::PresenceWatch { channel, on: false },
             Ask::Watch(_) => ClientFrame::PresenceWatch { channel, on: true },
             Ask::Admin(_) | Ask::Join(_) | Ask::Unsubscribe => {
@@ -94,7 +139,7 @@ impl Core {
     /// Tells who waits for a request that its channel was left before it could be sent, or answered.
     fn give_up(&mut self, ask: Ask) {
         let waits = match ask {
-            Ask::SetState(_, ticket) => Some(ticket),
+            Ask::Set(_, _, ticket) => ticket,
             Ask::Snapshot(snapshot) => Some(snapshot.ticket),
             _ => None,
         };
@@ -152,7 +197,7 @@ impl Core {
                 snapshot.values.clear();
                 self.ask(snapshot.room, Ask::Snapshot(snapshot));
             }
-            Ask::SetState(room, _) => self.ask(room, ask),
+            Ask::Set(room, ..) => self.ask(room, ask),
             Ask::Subscribe { room, stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.may_stand = true;
@@ -192,6 +237,7 @@ impl Core {
         if watched {
             self.watch(id);
         }
+        self.set_again(id);
         for later in later {
             match later {
                 Later::Ask(ask) => self.ask_now(channel, ask),
@@ -202,6 +248,19 @@ impl Core {
             }
         }
         self.waited_enough();
+    }
+
+    /// Sets in a new session what the client has set in an earlier one; the state came with the join.
+    fn set_again(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id) else {
+            return;
+        };
+        let settings = room.settings.map(|_| Setting::Channel);
+        let wills = room.wills.keys().map(|topic| Setting::Will(topic.clone()));
+        let all: Vec<_> = settings.into_iter().chain(wills).collect();
+        for setting in all {
+            self.ask(id, Ask::Set(id, setting, None));
+        }
     }
 
     fn send_to(&mut self, to: ChannelId, frame: &Bytes, confirm: Option<Ticket>) {
@@ -243,10 +302,10 @@ impl Core {
     /// A request that has no other answer was carried out.
     pub(super) fn done(&mut self, request: u64) {
         match self.pending.remove(&request) {
-            Some(Ask::Leave(_, ticket) | Ask::SetState(_, ticket)) => {
+            Some(Ask::Leave(_, ticket) | Ask::Set(_, _, Some(ticket))) => {
                 self.settle(ticket, Ok(Answer::Done));
             }
-            Some(Ask::Unsubscribe | Ask::Unwatch) | None => {}
+            Some(Ask::Set(_, _, None) | Ask::Unsubscribe | Ask::Unwatch) | None => {}
             Some(ask) => {
                 self.pending.insert(request, ask);
             }
@@ -254,7 +313,13 @@ impl Core {
     }
 
     /// Retained values follow.
-    pub(super) fn values_follow(&mut self, request: u64, offset: u64, count: u64) {
+    pub(super) fn values_follow(
+        &mut self,
+        request: u64,
+        channel: ChannelId,
+        (offset, since): (u64, u64),
+        count: u64,
+    ) {
         // Whoever was before has got all it will get.
         self.values = None;
         match self.pending.get_mut(&request) {
@@ -274,6 +339,27 @@ impl Core {
                     return;
                 };
                 found.live = true;
+                if found.takes.has_history()
+                    && let Some(session) = &self.session
+                {
+                    let asked = found.cursor.as_ref().map_or(0, |cursor| cursor.offset);
+                    if found.cursor.is_some() && since > asked {
+                        let room = self.rooms.get(&room);
+                        found.inbox.push_gap(Gap {
+                            channel: room.map(|room| room.name.clone()),
+                            lost: None,
+                            cause: Cause::NotKept,
+                        });
+                        self.wakes.extend(found.inbox.waker.take());
+                    }
+                    // What is still to come has offsets of its own.
+                    let cursor = Cursor {
+                        epoch: session.epoch,
+                        channel,
+                        offset: if count == 0 { offset } else { asked },
+                    };
+                    found.cursor = Some(cursor);
+                }
                 let subscriber = found.subscriber.take();
                 if let Some(room) = self.rooms.get_mut(&room) {
                     room.forget_routes();
@@ -360,7 +446,7 @@ impl Core {
             return;
         }
         let unheard = match self.pending.remove(&position) {
-            Some(Ask::Admin(ticket) | Ask::SetState(_, ticket)) => {
+            Some(Ask::Admin(ticket) | Ask::Set(_, _, Some(ticket))) => {
                 self.settle(ticket, Err(failure));
                 false
             }
@@ -377,7 +463,7 @@ impl Core {
             Some(Ask::Subscribe { stream, .. }) => self.subscribe_refused(stream, failure),
             Some(Ask::Watch(room)) => self.watch_refused(room, &failure),
             Some(Ask::Unsubscribe | Ask::Unwatch) => false,
-            None => true,
+            Some(Ask::Set(_, _, None)) | None => true,
         };
         if unheard {
             let cause = Cause::Broker(code);
@@ -409,7 +495,7 @@ impl Core {
                     self.settle(ticket, Ok(Answer::Done));
                     None
                 }
-                Later::Ask(Ask::SetState(_, ticket)) => Some(ticket),
+                Later::Ask(Ask::Set(_, _, ticket)) => ticket,
                 Later::Ask(Ask::Snapshot(snapshot)) => Some(snapshot.ticket),
                 Later::Ask(_) => None,
                 Later::Message { frame, confirm } => {
@@ -500,5 +586,31 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+fn setting_frame<'a>(setting: &'a Setting, room: &'a Room, channel: ChannelId) -> ClientFrame<'a> {
+    match setting {
+        Setting::Channel => ClientFrame::ChannelSet {
+            channel,
+            settings: room.settings.unwrap_or_default(),
+        },
+        Setting::State => ClientFrame::PresenceSet {
+            channel,
+            state: &room.state,
+        },
+        Setting::Will(topic) => match room.wills.get(topic) {
+            Some(will) => ClientFrame::WillSet {
+                channel,
+                will: WireWill {
+                    delay_ms: will.delay_ms,
+                    retain: will.retain,
+                    content: will.payload.content(),
+                    topic,
+                    payload: will.payload.bytes(),
+                },
+            },
+            None => ClientFrame::WillClear { channel, topic },
+        },
     }
 }

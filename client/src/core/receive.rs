@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use localhub_protocol::{
-    BrokerFrame, ClientFrame, Code, FrameError, Gap as WireGap, Message as WireMessage, RawFrame,
-    Run as WireRun,
+    BrokerFrame, ClientFrame, Code, FrameError, Gap as WireGap, Message as WireMessage, Policy,
+    RawFrame, Run as WireRun,
 };
 
 use super::ask::Ask;
@@ -121,12 +121,13 @@ impl Core {
             }
             BrokerFrame::Values {
                 request,
+                channel,
                 offset,
                 count,
-                ..
+                since,
             } => {
                 self.received += 1;
-                self.values_follow(request, offset, count);
+                self.values_follow(request, channel, (offset, since), count);
             }
             BrokerFrame::Members {
                 request,
@@ -142,10 +143,11 @@ impl Core {
                 channel,
                 revision,
                 change,
+                cause,
                 member,
             } => {
                 self.received += 1;
-                self.presence_changed(channel, revision, change, &member);
+                self.presence_changed(channel, revision, (change, cause), &member);
             }
             BrokerFrame::Refusal {
                 request,
@@ -202,6 +204,10 @@ impl Core {
         self.run = (run.count > 0).then(|| Run {
             origin: Arc::new(Origin {
                 channel,
+                place: run
+                    .channel
+                    .zip(self.session.as_ref())
+                    .map(|(channel, session)| (session.epoch, channel)),
                 sender,
                 retained: run.retained,
             }),
@@ -265,7 +271,7 @@ impl Core {
             self.deliver(&route, piece);
         }
         if run.origin.retained {
-            self.count_value();
+            self.count_values(messages as u64);
         }
         self.received += messages as u64;
         run.next += messages as u64;
@@ -353,6 +359,9 @@ impl Core {
         if let Some(stream) = self.streams.get_mut(&id)
             && !stream.ended
         {
+            if let Some(cursor) = &mut stream.cursor {
+                cursor.offset = cursor.offset.max(piece.first + piece.messages as u64 - 1);
+            }
             stream.inbox.push(piece);
             self.wakes.extend(stream.inbox.waker.take());
         }
@@ -369,11 +378,11 @@ impl Core {
         }
     }
 
-    fn count_value(&mut self) {
+    fn count_values(&mut self, count: u64) {
         if let Some(Values::Snapshot { remaining, .. } | Values::Stream { remaining, .. }) =
             &mut self.values
         {
-            *remaining = remaining.saturating_sub(1);
+            *remaining = remaining.saturating_sub(count);
             self.end_of_values();
         }
     }
@@ -387,6 +396,9 @@ impl Core {
             },
             None => None,
         };
+        if gap.cause == Code::CONFLATED {
+            return self.conflated_messages(affected, gap.lost);
+        }
         let rooms: Vec<_> = match affected {
             Some(room) => vec![room],
             None => self.rooms.keys().copied().collect(),
@@ -425,6 +437,22 @@ impl Core {
             self.values = None;
             if let Some(ask) = self.pending.remove(&request) {
                 self.repeat(ask);
+            }
+        }
+    }
+
+    /// Counts messages that made way for newer ones, for the streams that want it so.
+    fn conflated_messages(&mut self, affected: Option<RoomId>, count: u64) {
+        for stream in self.streams.values_mut() {
+            let wants = matches!(
+                stream.takes,
+                Takes::Topics {
+                    policy: Policy::Latest,
+                    ..
+                }
+            );
+            if wants && stream.live && stream.room == affected {
+                stream.conflated += count;
             }
         }
     }

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use localhub_protocol::{ChannelId, ChannelName, ClientId, TopicFilter};
+use localhub_protocol::{ChannelId, ChannelName, ChannelSettings, ClientId, Policy, TopicFilter};
 
 use super::ask::Ask;
 use super::inbox::Inbox;
 use super::ticket::Ticket;
-use crate::{Member, PresenceEvent};
+use crate::channel::Will;
+use crate::{Cursor, Member, PresenceEvent, StartAt};
 
 /// Identifies a membership for as long as the client wants it, over any number of sessions.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -26,6 +27,10 @@ pub(super) struct Room {
     pub(super) hidden: bool,
     /// The presence state, as the client set it last.
     pub(super) state: Bytes,
+    /// What the client has set for the channel.
+    pub(super) settings: Option<ChannelSettings>,
+    /// The client's wills, by topic.
+    pub(super) wills: BTreeMap<Box<str>, Will>,
     /// Who waits to become a member.
     pub(super) joiners: Vec<Ticket>,
     /// What is to be done once the client is a member, in this order.
@@ -66,11 +71,11 @@ const ROUTES_MAX: usize = 1_024;
 pub(crate) enum Takes {
     Broadcasts,
     Directs,
-    /// What the filter matches; with `retained`, first the last values; with `broadcasts`, those
-    /// too.
+    /// What the filter matches, from somewhere on; with `broadcasts`, those too.
     Topics {
         filter: TopicFilter,
-        retained: bool,
+        start: StartAt,
+        policy: Policy,
         broadcasts: bool,
     },
 }
@@ -87,6 +92,10 @@ pub(super) struct Stream {
     /// The broker may hold the subscription even if it refuses it: the answer before may be
     /// lost, or another stream with the same filter has left it behind.
     pub(super) may_stand: bool,
+    /// Where a stream that began with history is.
+    pub(super) cursor: Option<Cursor>,
+    /// Messages that made way for newer ones of their topic, as the policy wants it.
+    pub(super) conflated: u64,
     /// Nothing more will come.
     pub(super) ended: bool,
 }
@@ -131,6 +140,8 @@ impl Room {
             channel: None,
             hidden,
             state,
+            settings: None,
+            wills: BTreeMap::new(),
             joiners: Vec::new(),
             later: VecDeque::new(),
             streams: Vec::new(),
@@ -186,6 +197,21 @@ impl Room {
                 .is_some_and(|stream| stream.live && wants(&stream.takes))
         };
         self.streams.iter().filter(found).copied().collect()
+    }
+}
+
+impl Takes {
+    /// Whether it is a subscription to that filter.
+    pub(super) fn is_of(&self, of: &TopicFilter) -> bool {
+        matches!(self, Self::Topics { filter, .. } if filter == of)
+    }
+
+    /// Whether a lost session costs it nothing that the channel's history has.
+    pub(super) fn has_history(&self) -> bool {
+        let Self::Topics { start, .. } = self else {
+            return false;
+        };
+        matches!(start, StartAt::Last(_) | StartAt::After(_))
     }
 }
 

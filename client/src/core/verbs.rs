@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    ChannelId, ChannelName, ClientFrame, ClientId, ContentType, Message, Retain, Target, Topic,
-    TopicFilter,
+    ChannelId, ChannelName, ChannelSettings, ClientFrame, ClientId, ContentType, Message, Policy,
+    Retain, Target, Topic, TopicFilter,
 };
 
-use super::ask::{Ask, PendingSnapshot};
+use super::ask::{Ask, PendingSnapshot, Setting};
 use super::inbox::{Entry, Inbox};
 use super::room::{Later, Room, RoomId, Stream, StreamId, Takes};
 use super::{Answer, CLOSE_PATIENCE, Closing, Confirm, Core, Failure, Outcome, Ticket};
-use crate::{Error, Refused};
+use crate::{Error, Refused, StartAt, Will};
 
 /// A message that the application sends, to a channel whose id only the core knows.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +96,38 @@ impl Core {
     /// Replaces the presence state in a channel.
     pub(crate) fn set_state_of(&mut self, id: RoomId, state: Bytes) -> Result<Ticket, Failure> {
         self.member_of(id)?.state = state;
+        Ok(self.set(id, Setting::State))
+    }
+
+    /// Says what a channel keeps, and how it tells of its members.
+    pub(crate) fn set_channel(
+        &mut self,
+        id: RoomId,
+        settings: ChannelSettings,
+    ) -> Result<Ticket, Failure> {
+        self.member_of(id)?.settings = Some(settings);
+        Ok(self.set(id, Setting::Channel))
+    }
+
+    /// Leaves a will for a topic, or takes it back.
+    pub(crate) fn set_will(
+        &mut self,
+        id: RoomId,
+        topic: &str,
+        will: Option<Will>,
+    ) -> Result<Ticket, Failure> {
+        let wills = &mut self.member_of(id)?.wills;
+        match will {
+            Some(will) => wills.insert(topic.into(), will),
+            None => wills.remove(topic),
+        };
+        Ok(self.set(id, Setting::Will(topic.into())))
+    }
+
+    fn set(&mut self, id: RoomId, setting: Setting) -> Ticket {
         let ticket = self.tickets.issue();
-        self.ask(id, Ask::SetState(id, ticket));
-        Ok(ticket)
+        self.ask(id, Ask::Set(id, setting, Some(ticket)));
+        ticket
     }
 
     /// Asks for the retained values that match a filter.
@@ -132,11 +161,22 @@ impl Core {
         let (live, ticket) = match &takes {
             Takes::Broadcasts | Takes::Directs => (true, None),
             Takes::Topics {
-                filter, retained, ..
+                filter,
+                start,
+                policy,
+                ..
             } => {
-                let stands = !retained && room.is_some_and(|room| self.stands(room, filter));
+                let stands = *start == StartAt::Now
+                    && room.is_some_and(|room| self.stands(room, filter, *policy));
                 (stands, (!stands).then(|| self.tickets.issue()))
             }
+        };
+        let cursor = match &takes {
+            Takes::Topics {
+                start: StartAt::After(cursor),
+                ..
+            } => Some(*cursor),
+            _ => None,
         };
         let inbox = Inbox::new(self.settings.inbox);
         let stream = Stream {
@@ -146,6 +186,8 @@ impl Core {
             live,
             subscriber: ticket,
             may_stand: false,
+            cursor,
+            conflated: 0,
             ended: false,
         };
         self.streams.insert(id, stream);
@@ -196,7 +238,7 @@ impl Core {
         let mut held = false;
         for id in &room.streams {
             if let Some(stream) = self.streams.get_mut(id)
-                && matches!(&stream.takes, Takes::Topics { filter: other, .. } if other == filter)
+                && stream.takes.is_of(filter)
             {
                 stream.may_stand = true;
                 held = true;
@@ -216,23 +258,21 @@ impl Core {
         self.wake_link();
     }
 
-    /// Whether any of these streams has the filter, be its subscription answered or not.
-    fn is_held(&self, streams: &[StreamId], filter: &TopicFilter) -> bool {
-        let mut takes = streams
-            .iter()
-            .filter_map(|id| Some(&self.streams.get(id)?.takes));
-        takes.any(|takes| matches!(takes, Takes::Topics { filter: other, .. } if other == filter))
+    /// Whether a subscription to the filter stands, and has that policy.
+    fn stands(&self, room: RoomId, filter: &TopicFilter, policy: Policy) -> bool {
+        let streams = self.rooms.get(&room).map_or(&[][..], |room| &room.streams);
+        let mut streams = streams.iter().filter_map(|id| self.streams.get(id));
+        streams.any(|stream| {
+            let same = |of: &Policy| *of == policy;
+            stream.live
+                && stream.takes.is_of(filter)
+                && matches!(&stream.takes, Takes::Topics { policy, .. } if same(policy))
+        })
     }
 
-    /// Whether a subscription to the filter stands.
-    fn stands(&self, room: RoomId, filter: &TopicFilter) -> bool {
-        let streams = self.rooms.get(&room).map_or(&[][..], |room| &room.streams);
-        let live: Vec<_> = streams
-            .iter()
-            .filter(|id| self.streams.get(id).is_some_and(|stream| stream.live))
-            .copied()
-            .collect();
-        self.is_held(&live, filter)
+    /// How many messages made way for newer ones of their topic in a stream.
+    pub(crate) fn conflated(&self, id: StreamId) -> u64 {
+        self.streams.get(&id).map_or(0, |stream| stream.conflated)
     }
 
     /// Ready with the next entries in `batch`, which is empty; it stays so at the end.

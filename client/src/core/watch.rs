@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use localhub_protocol::{Change, ChannelId, Member as WireMember};
+use localhub_protocol::{Change, ChannelId, Code, Member as WireMember};
 
 use super::ask::Ask;
 use super::room::{RoomId, StreamId, WatchState, Watcher};
@@ -180,7 +180,7 @@ impl Core {
         &mut self,
         channel: ChannelId,
         revision: u64,
-        change: Change,
+        (change, cause): (Change, Option<Code>),
         member: &WireMember<'_>,
     ) {
         let Some(id) = self.by_channel.get(&channel).copied() else {
@@ -214,6 +214,7 @@ impl Core {
                 let member = member.clone();
                 watcher.events.push_back(PresenceEvent {
                     change,
+                    cause,
                     member,
                     revision,
                 });

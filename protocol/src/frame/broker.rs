@@ -76,6 +76,8 @@ pub enum BrokerFrame<'a> {
         offset: u64,
         /// How many follow.
         count: u64,
+        /// Of the history, every message that was asked for and has a higher offset than this follows.
+        since: u64,
     },
     /// Who is in a channel. A large channel takes several frames.
     Members {
@@ -98,6 +100,8 @@ pub enum BrokerFrame<'a> {
         revision: u64,
         /// What changed.
         change: Change,
+        /// Why, of a member that left or is away.
+        cause: Option<Code>,
         /// The member, as it is after the change.
         member: Member<'a>,
     },
@@ -199,12 +203,13 @@ impl<'a> BrokerFrame<'a> {
                 }
             }
             kind::VALUES => {
-                expect(items, 5)?;
+                expect(items, 6)?;
                 Self::Values {
                     request: r.uint()?,
                     channel: ChannelId(r.uint()?),
                     offset: r.uint()?,
                     count: r.uint()?,
+                    since: r.uint()?,
                 }
             }
             kind::MEMBERS => {
@@ -218,11 +223,12 @@ impl<'a> BrokerFrame<'a> {
                 }
             }
             kind::PRESENCE => {
-                expect(items, 5)?;
+                expect(items, 6)?;
                 Self::Presence {
                     channel: ChannelId(r.uint()?),
                     revision: r.uint()?,
                     change: Change::read(r)?,
+                    cause: r.optional(Reader::u16)?.map(Code),
                     member: Member::read(r)?,
                 }
             }
@@ -234,7 +240,7 @@ impl<'a> BrokerFrame<'a> {
                     detail: r.text()?,
                 }
             }
-            kind::HELLO | kind::JOIN..=kind::SNAPSHOT => {
+            kind::HELLO | kind::JOIN..=kind::WILL_CLEAR => {
                 return Err(FrameError::OutOfOrder { kind });
             }
             kind => return Err(FrameError::UnknownKind { kind }),
@@ -298,13 +304,15 @@ impl<'a> BrokerFrame<'a> {
                     channel,
                     offset,
                     count,
+                    since,
                 } => w
-                    .array(5)
+                    .array(6)
                     .uint(kind::VALUES)
                     .uint(*request)
                     .uint(channel.0)
                     .uint(*offset)
-                    .uint(*count),
+                    .uint(*count)
+                    .uint(*since),
                 Self::Members {
                     request,
                     channel,
@@ -328,13 +336,17 @@ impl<'a> BrokerFrame<'a> {
                     channel,
                     revision,
                     change,
+                    cause,
                     member,
                 } => {
-                    w.array(5)
+                    w.array(6)
                         .uint(kind::PRESENCE)
                         .uint(channel.0)
                         .uint(*revision)
-                        .uint(*change as u64);
+                        .uint(*change as u64)
+                        .optional(*cause, |w, code| {
+                            w.uint(code.0.into());
+                        });
                     member.write(w);
                     w
                 }

@@ -2,8 +2,9 @@ use super::shared::{
     expect, framed, read_ack, read_close, read_kind, read_probe, write_ack, write_close,
     write_probe,
 };
+use super::subscription::{Policy, Start};
 use crate::cbor::Reader;
-use crate::message::Message;
+use crate::message::{ContentType, Message, Retain};
 use crate::{ChannelId, Code, FrameError, Hello, kind};
 
 /// A frame that a client sends. Names, topics and filters are not yet checked.
@@ -67,14 +68,17 @@ pub enum ClientFrame<'a> {
         /// Whether changes are wanted from now on.
         on: bool,
     },
-    /// Adds a subscription. Answered by `Values`, with or without any.
+    /// Adds a subscription, or sets the policy of the one with that filter. Answered by `Values`, with
+    /// or without any.
     Subscribe {
         /// The channel.
         channel: ChannelId,
         /// The topic filter.
         filter: &'a str,
-        /// Whether the retained values that match come first.
-        snapshot: bool,
+        /// What comes first.
+        start: Start,
+        /// What becomes of messages that the client reads too slowly.
+        policy: Policy,
     },
     /// Ends a subscription. Answered by `Done`.
     Unsubscribe {
@@ -90,6 +94,56 @@ pub enum ClientFrame<'a> {
         /// The topic filter.
         filter: &'a str,
     },
+    /// Says what the channel keeps from now on, and how it tells of its members. Answered by `Done`.
+    ChannelSet {
+        /// The channel.
+        channel: ChannelId,
+        /// For all its members; what another has set before does not count any more.
+        settings: ChannelSettings,
+    },
+    /// Leaves a message to be published if the client is lost, in place of an earlier one for
+    /// the same topic. Answered by `Done`.
+    WillSet {
+        /// The channel.
+        channel: ChannelId,
+        /// The message.
+        will: Will<'a>,
+    },
+    /// Takes a will back. Answered by `Done`, also if there is none.
+    WillClear {
+        /// The channel.
+        channel: ChannelId,
+        /// The topic of the will.
+        topic: &'a str,
+    },
+}
+
+/// What a channel keeps of what was published, and how it tells of its members.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ChannelSettings {
+    /// The published messages that the history has at most; none if it is 0.
+    pub history_messages: u64,
+    /// Their bytes.
+    pub history_bytes: u64,
+    /// How long they stay, in milliseconds.
+    pub history_age_ms: u32,
+    /// How long a member may be without connection before it is told to be away, in milliseconds.
+    pub debounce_ms: u32,
+}
+
+/// A message that the broker publishes for a member that was lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Will<'a> {
+    /// How long the member has to come back before, in milliseconds.
+    pub delay_ms: u32,
+    /// Whether the channel keeps the message, or forgets the value of the topic.
+    pub retain: Retain,
+    /// What the payload is.
+    pub content: ContentType,
+    /// The topic, not yet checked.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
 }
 
 impl<'a> ClientFrame<'a> {
@@ -149,11 +203,12 @@ impl<'a> ClientFrame<'a> {
                 }
             }
             kind::SUBSCRIBE => {
-                expect(items, 4)?;
+                expect(items, 4 + Start::ITEMS)?;
                 Self::Subscribe {
                     channel: ChannelId(r.uint()?),
                     filter: r.text()?,
-                    snapshot: r.bool()?,
+                    start: Start::read(r)?,
+                    policy: Policy::read(r)?,
                 }
             }
             kind::UNSUBSCRIBE => {
@@ -168,6 +223,38 @@ impl<'a> ClientFrame<'a> {
                 Self::Snapshot {
                     channel: ChannelId(r.uint()?),
                     filter: r.text()?,
+                }
+            }
+            kind::CHANNEL_SET => {
+                expect(items, 6)?;
+                Self::ChannelSet {
+                    channel: ChannelId(r.uint()?),
+                    settings: ChannelSettings {
+                        history_messages: r.uint()?,
+                        history_bytes: r.uint()?,
+                        history_age_ms: r.u32()?,
+                        debounce_ms: r.u32()?,
+                    },
+                }
+            }
+            kind::WILL_SET => {
+                expect(items, 7)?;
+                Self::WillSet {
+                    channel: ChannelId(r.uint()?),
+                    will: Will {
+                        delay_ms: r.u32()?,
+                        retain: Retain::read(r)?,
+                        content: ContentType(r.u16()?),
+                        topic: r.text()?,
+                        payload: r.bytes()?,
+                    },
+                }
+            }
+            kind::WILL_CLEAR => {
+                expect(items, 3)?;
+                Self::WillClear {
+                    channel: ChannelId(r.uint()?),
+                    topic: r.text()?,
                 }
             }
             kind::WELCOME | kind::GOAWAY..=kind::RUN | kind::DONE..=kind::REFUSAL => {
@@ -219,13 +306,15 @@ impl<'a> ClientFrame<'a> {
                 Self::Subscribe {
                     channel,
                     filter,
-                    snapshot,
-                } => w
-                    .array(4)
-                    .uint(kind::SUBSCRIBE)
-                    .uint(channel.0)
-                    .text(filter)
-                    .bool(*snapshot),
+                    start,
+                    policy,
+                } => {
+                    w.array(4 + Start::ITEMS)
+                        .uint(kind::SUBSCRIBE)
+                        .uint(channel.0)
+                        .text(filter);
+                    start.write(w).uint(*policy as u64)
+                }
                 Self::Unsubscribe { channel, filter } => w
                     .array(3)
                     .uint(kind::UNSUBSCRIBE)
@@ -234,6 +323,28 @@ impl<'a> ClientFrame<'a> {
                 Self::Snapshot { channel, filter } => {
                     w.array(3).uint(kind::SNAPSHOT).uint(channel.0).text(filter)
                 }
+                Self::ChannelSet { channel, settings } => w
+                    .array(6)
+                    .uint(kind::CHANNEL_SET)
+                    .uint(channel.0)
+                    .uint(settings.history_messages)
+                    .uint(settings.history_bytes)
+                    .uint(settings.history_age_ms.into())
+                    .uint(settings.debounce_ms.into()),
+                Self::WillSet { channel, will } => w
+                    .array(7)
+                    .uint(kind::WILL_SET)
+                    .uint(channel.0)
+                    .uint(will.delay_ms.into())
+                    .uint(will.retain as u64)
+                    .uint(will.content.0.into())
+                    .text(will.topic)
+                    .bytes(will.payload),
+                Self::WillClear { channel, topic } => w
+                    .array(3)
+                    .uint(kind::WILL_CLEAR)
+                    .uint(channel.0)
+                    .text(topic),
             };
         });
     }

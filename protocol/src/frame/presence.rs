@@ -22,6 +22,8 @@ pub enum Status {
     Online = 0,
     /// It lost it, and its session waits for it to come back.
     Away = 1,
+    /// It has one, but does not read what is sent to it, or answer.
+    Stalled = 2,
 }
 
 /// What changed in a channel's presence.
@@ -36,8 +38,10 @@ pub enum Change {
     Updated = 2,
     /// The member lost its connection.
     Away = 3,
-    /// The member came back.
+    /// The member came back, or goes on.
     Back = 4,
+    /// The member does not read or answer any more, but is still connected.
+    Stalled = 5,
 }
 
 impl<'a> Member<'a> {
@@ -49,7 +53,8 @@ impl<'a> Member<'a> {
             status: match r.uint()? {
                 0 => Status::Online,
                 1 => Status::Away,
-                _ => return Err(FrameError::malformed("a member's status is 0 or 1")),
+                2 => Status::Stalled,
+                _ => return Err(FrameError::malformed("a member's status is 0 to 2")),
             },
             state: r.bytes()?,
         })
@@ -72,7 +77,8 @@ impl Change {
             2 => Self::Updated,
             3 => Self::Away,
             4 => Self::Back,
-            _ => return Err(FrameError::malformed("a presence change is 0 to 4")),
+            5 => Self::Stalled,
+            _ => return Err(FrameError::malformed("a presence change is 0 to 5")),
         })
     }
 }

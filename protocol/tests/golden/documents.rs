@@ -144,6 +144,7 @@ fn the_limits_are_those_of_the_code() {
         ("DETAIL_BYTES_MAX", limits::DETAIL_BYTES_MAX),
         ("FEATURES_MAX", limits::FEATURES_MAX),
         ("MEMBERS_PER_FRAME_MAX", limits::MEMBERS_PER_FRAME_MAX),
+        ("WILLS_MAX", limits::WILLS_MAX),
     ];
     assert_eq!(found, known);
     let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();

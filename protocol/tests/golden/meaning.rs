@@ -3,9 +3,9 @@
 //! Byte strings are `{"hex": ".."}`. Bytes are leaked: frames borrow them, and a test is soon over.
 
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Gap, Hello,
-    Limits, Member, Message, Resume, ResumeToken, Resumed, Retain, Run, Status, Target, Version,
-    Welcome,
+    BrokerFrame, Change, ChannelId, ChannelSettings, ClientFrame, ClientId, Code, ContentType,
+    Epoch, Gap, Hello, Limits, Member, Message, Policy, Resume, ResumeToken, Resumed, Retain, Run,
+    Start, Status, Target, Version, Welcome, Will,
 };
 use serde_json::Value;
 
@@ -58,7 +58,12 @@ pub(crate) fn client_frame(frame: &Value) -> ClientFrame<'_> {
         "subscribe" => ClientFrame::Subscribe {
             channel: f.channel(),
             filter: f.text("filter"),
-            snapshot: f.flag("snapshot"),
+            start: start(f),
+            policy: {
+                let name = f.text("policy");
+                let mut known = Policy::ALL.iter();
+                known.find(|(_, known)| *known == name).expect("a policy").0
+            },
         },
         "unsubscribe" => ClientFrame::Unsubscribe {
             channel: f.channel(),
@@ -68,7 +73,49 @@ pub(crate) fn client_frame(frame: &Value) -> ClientFrame<'_> {
             channel: f.channel(),
             filter: f.text("filter"),
         },
+        "channel_set" => ClientFrame::ChannelSet {
+            channel: f.channel(),
+            settings: ChannelSettings {
+                history_messages: f.number("history_messages"),
+                history_bytes: f.number("history_bytes"),
+                history_age_ms: f.number("history_age_ms"),
+                debounce_ms: f.number("debounce_ms"),
+            },
+        },
+        "will_set" => ClientFrame::WillSet {
+            channel: f.channel(),
+            will: Will {
+                delay_ms: f.number("delay_ms"),
+                retain: retain(f),
+                content: ContentType(f.number("content")),
+                topic: f.text("topic"),
+                payload: f.bytes("payload"),
+            },
+        },
+        "will_clear" => ClientFrame::WillClear {
+            channel: f.channel(),
+            topic: f.text("topic"),
+        },
         _ => ClientFrame::Message(message(kind, f)),
+    }
+}
+
+fn start(f: Fields<'_>) -> Start {
+    match f.text("start") {
+        "live" => Start::Live,
+        "retained" => Start::Retained,
+        "last" => Start::Last(f.number("argument")),
+        "after" => Start::After(f.number("argument")),
+        other => panic!("no start: {other}"),
+    }
+}
+
+fn retain(f: Fields<'_>) -> Retain {
+    match f.text("retain") {
+        "no" => Retain::No,
+        "set" => Retain::Set,
+        "clear" => Retain::Clear,
+        other => panic!("no retain: {other}"),
     }
 }
 
@@ -121,6 +168,7 @@ pub(crate) fn broker_frame(frame: &Value) -> BrokerFrame<'_> {
             channel: f.channel(),
             offset: f.number("offset"),
             count: f.number("count"),
+            since: f.number("since"),
         },
         "members" => BrokerFrame::Members {
             request: f.number("request"),
@@ -138,8 +186,10 @@ pub(crate) fn broker_frame(frame: &Value) -> BrokerFrame<'_> {
                 "updated" => Change::Updated,
                 "away" => Change::Away,
                 "back" => Change::Back,
+                "stalled" => Change::Stalled,
                 other => panic!("no presence change: {other}"),
             },
+            cause: f.optional("cause", |f, name| f.code(name)),
             member: member(f.within("member")),
         },
         "refusal" => BrokerFrame::Refusal {
@@ -157,12 +207,7 @@ fn message<'a>(kind: &str, f: Fields<'a>) -> Message<'a> {
     match kind {
         "publish" => Message::Publish {
             channel: f.channel(),
-            retain: match f.text("retain") {
-                "no" => Retain::No,
-                "set" => Retain::Set,
-                "clear" => Retain::Clear,
-                other => panic!("no retain: {other}"),
-            },
+            retain: retain(f),
             content,
             topic: f.text("topic"),
             payload,
@@ -251,6 +296,7 @@ fn member(f: Fields<'_>) -> Member<'_> {
         status: match f.text("status") {
             "online" => Status::Online,
             "away" => Status::Away,
+            "stalled" => Status::Stalled,
             other => panic!("no status: {other}"),
         },
         state: f.bytes("state"),

@@ -4,9 +4,9 @@
 
 use localhub_protocol::limits::{FEATURES_MAX, MEMBERS_PER_FRAME_MAX};
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Gap, Hello,
-    Limits, Member, Message, Resume, ResumeToken, Resumed, Retain, Run, Status, Target, Version,
-    Welcome,
+    BrokerFrame, Change, ChannelId, ChannelSettings, ClientFrame, ClientId, Code, ContentType,
+    Epoch, Gap, Hello, Limits, Member, Message, Policy, Resume, ResumeToken, Resumed, Retain, Run,
+    Start, Status, Target, Version, Welcome, Will,
 };
 use minicbor::Encoder;
 use proptest::collection::vec;
@@ -31,16 +31,21 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame<'static>> {
             .prop_map(|(channel, state)| ClientFrame::PresenceSet { channel, state }),
         (channel(), any::<bool>())
             .prop_map(|(channel, on)| ClientFrame::PresenceWatch { channel, on }),
-        (channel(), text(), any::<bool>()).prop_map(|(channel, filter, snapshot)| {
+        (channel(), text(), start(), policy()).prop_map(|(channel, filter, start, policy)| {
             ClientFrame::Subscribe {
                 channel,
                 filter,
-                snapshot,
+                start,
+                policy,
             }
         }),
         (channel(), text())
             .prop_map(|(channel, filter)| ClientFrame::Unsubscribe { channel, filter }),
         (channel(), text()).prop_map(|(channel, filter)| ClientFrame::Snapshot { channel, filter }),
+        (channel(), settings())
+            .prop_map(|(channel, settings)| ClientFrame::ChannelSet { channel, settings }),
+        (channel(), will()).prop_map(|(channel, will)| ClientFrame::WillSet { channel, will }),
+        (channel(), text()).prop_map(|(channel, topic)| ClientFrame::WillClear { channel, topic }),
     ];
     prop_oneof![3 => others, 1 => message().prop_map(ClientFrame::Message)]
 }
@@ -70,14 +75,15 @@ pub(crate) fn broker_frame() -> impl Strategy<Value = BrokerFrame<'static>> {
                 offset,
             }
         }),
-        (number(), channel(), number(), number()).prop_map(|(request, channel, offset, count)| {
-            BrokerFrame::Values {
+        (number(), channel(), number(), number(), number()).prop_map(
+            |(request, channel, offset, count, since)| BrokerFrame::Values {
                 request,
                 channel,
                 offset,
                 count,
+                since,
             }
-        }),
+        ),
         (number(), channel(), number(), any::<bool>(), members()).prop_map(
             |(request, channel, revision, more, members)| BrokerFrame::Members {
                 request,
@@ -87,11 +93,12 @@ pub(crate) fn broker_frame() -> impl Strategy<Value = BrokerFrame<'static>> {
                 members,
             }
         ),
-        (channel(), number(), change(), member()).prop_map(
-            |(channel, revision, change, member)| BrokerFrame::Presence {
+        (channel(), number(), change(), of(code()), member()).prop_map(
+            |(channel, revision, change, cause, member)| BrokerFrame::Presence {
                 channel,
                 revision,
                 change,
+                cause,
                 member,
             }
         ),
@@ -156,8 +163,47 @@ impl Item {
     }
 }
 
+fn start() -> impl Strategy<Value = Start> {
+    prop_oneof![
+        Just(Start::Live),
+        Just(Start::Retained),
+        number().prop_map(Start::Last),
+        number().prop_map(Start::After),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    select(Policy::ALL).prop_map(|(policy, _)| policy)
+}
+
+fn settings() -> impl Strategy<Value = ChannelSettings> {
+    (number(), number(), milliseconds(), milliseconds()).prop_map(
+        |(history_messages, history_bytes, history_age_ms, debounce_ms)| ChannelSettings {
+            history_messages,
+            history_bytes,
+            history_age_ms,
+            debounce_ms,
+        },
+    )
+}
+
+fn will() -> impl Strategy<Value = Will<'static>> {
+    (milliseconds(), retain(), content(), text(), bytes()).prop_map(
+        |(delay_ms, retain, content, topic, payload)| Will {
+            delay_ms,
+            retain,
+            content,
+            topic,
+            payload,
+        },
+    )
+}
+
+fn retain() -> impl Strategy<Value = Retain> {
+    select(vec![Retain::No, Retain::Set, Retain::Clear])
+}
+
 fn message() -> impl Strategy<Value = Message<'static>> {
-    let retain = select(vec![Retain::No, Retain::Set, Retain::Clear]);
     prop_oneof![
         (channel(), content(), bytes()).prop_map(|(channel, content, payload)| {
             Message::Broadcast {
@@ -171,7 +217,7 @@ fn message() -> impl Strategy<Value = Message<'static>> {
             content,
             payload
         }),
-        (channel(), retain, content(), text(), bytes()).prop_map(
+        (channel(), retain(), content(), text(), bytes()).prop_map(
             |(channel, retain, content, topic, payload)| Message::Publish {
                 channel,
                 retain,
@@ -306,7 +352,7 @@ fn member() -> impl Strategy<Value = Member<'static>> {
     (
         client(),
         text(),
-        select(vec![Status::Online, Status::Away]),
+        select(vec![Status::Online, Status::Away, Status::Stalled]),
         bytes(),
     )
         .prop_map(|(client, name, status, state)| Member {
@@ -324,6 +370,7 @@ fn change() -> impl Strategy<Value = Change> {
         Change::Updated,
         Change::Away,
         Change::Back,
+        Change::Stalled,
     ])
 }
 

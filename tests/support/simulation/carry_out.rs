@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use localhub_protocol::{ChannelId, ClientFrame, ClientId, Code, Message, Retain, Target};
+use localhub_protocol::{ChannelId, ClientFrame, ClientId, Code, Message, Retain, Start, Target};
 
 use super::heard::{Asked, Item, Refused, Sent, Values};
 use super::ledger::{Fate, MARK_BYTES};
@@ -81,8 +81,10 @@ impl Model {
             ClientFrame::Subscribe {
                 channel,
                 filter,
-                snapshot,
+                start,
+                policy: _,
             } => {
+                let snapshot = start == Start::Retained;
                 let filter = self.filters.number(filter);
                 let asked = self.asked(channel, filter, true, snapshot);
                 return self.values(client, request, filter, asked, full);

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, Hello, Message, Resume, ResumeToken,
-    Retain, Target, Version,
+    BrokerFrame, ChannelId, ClientFrame, ClientId, Code, Hello, Message, Policy, Resume,
+    ResumeToken, Retain, Start, Target, Version,
 };
 
 use super::heard::{CONTENT, Ear};
@@ -108,7 +108,11 @@ impl Client {
             11..=18 => ClientFrame::Subscribe {
                 channel,
                 filter,
-                snapshot: rng.once_in(2),
+                start: match rng.once_in(2) {
+                    true => Start::Retained,
+                    false => Start::Live,
+                },
+                policy: Policy::DropOldest,
             },
             19..=20 => ClientFrame::Unsubscribe { channel, filter },
             21..=23 => ClientFrame::PresenceWatch {

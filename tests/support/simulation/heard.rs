@@ -183,6 +183,7 @@ impl Item {
                     channel,
                     revision,
                     change,
+                    cause: _,
                     member,
                 },
             ) => {
@@ -200,6 +201,7 @@ impl Item {
                     channel,
                     offset,
                     count,
+                    since: _,
                 },
             ) => {
                 (values.request, values.asked.channel) == (*request, *channel)

@@ -164,9 +164,12 @@ impl Link {
         let client = peer.client();
         let superseded = peer.closing() == Some(Code::SUPERSEDED);
         let mut wakes = Wakes::default();
-        world
-            .hub
-            .detach(peer, Departure::Lost, world.now, &mut wakes);
+        world.hub.detach(
+            peer,
+            Departure::Lost(Code::CONNECTION_LOST),
+            world.now,
+            &mut wakes,
+        );
         wakes.fire();
         if !superseded {
             model.park(client, world.now);

@@ -175,7 +175,7 @@ impl Session {
         let answer = self.ask(&ClientFrame::Subscribe {
             channel,
             filter,
-            snapshot: false,
+            start: localhub_protocol::Start::Live, policy: localhub_protocol::Policy::DropOldest,
         })?;
         match BrokerFrame::decode(&answer)? {
             BrokerFrame::Values { .. } => Ok(()),

@@ -139,6 +139,7 @@ pub(super) enum Turn {
     Back,
     Joined,
     Left,
+    Stalled,
     Updated,
 }
 
@@ -149,6 +150,7 @@ impl From<Change> for Turn {
             Change::Back => Self::Back,
             Change::Joined => Self::Joined,
             Change::Left => Self::Left,
+            Change::Stalled => Self::Stalled,
             Change::Updated => Self::Updated,
         }
     }

@@ -299,6 +299,7 @@ impl Story {
             (Some(Turn::Back), ..) => format!("{name} is back"),
             (Some(Turn::Joined) | None, ..) => format!("{name} joined"),
             (Some(Turn::Left), ..) => format!("{name} left"),
+            (Some(Turn::Stalled), ..) => format!("{name} does not answer"),
         };
         if change == Some(Turn::Left) {
             self.members.remove(&id);

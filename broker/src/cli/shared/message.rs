@@ -1,6 +1,6 @@
 //! Messages, gaps and presence, as the verbs that listen show them to programs.
 
-use localhub_client::{Change, Gap, Member, Message, PresenceEvent, Status};
+use localhub_client::{Change, Code, Gap, Member, Message, PresenceEvent, Status};
 use serde::Serialize;
 
 use super::content::PayloadFields;
@@ -38,6 +38,7 @@ pub(crate) struct GapObject<'a> {
 #[derive(Serialize)]
 pub(crate) struct PresenceObject<'a> {
     event: &'static str,
+    cause: Option<&'static str>,
     time: &'a str,
     channel: &'a str,
     member: MemberObject<'a>,
@@ -107,9 +108,11 @@ impl<'a> PresenceObject<'a> {
         let status = match status {
             Status::Online => "online",
             Status::Away => "away",
+            Status::Stalled => "stalled",
         };
         Self {
             event: change(event.change),
+            cause: event.cause.map(Code::name),
             time,
             channel,
             member: MemberObject {
@@ -133,5 +136,6 @@ pub(crate) fn change(change: Change) -> &'static str {
         Change::Updated => "updated",
         Change::Away => "away",
         Change::Back => "back",
+        Change::Stalled => "stalled",
     }
 }

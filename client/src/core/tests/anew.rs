@@ -41,6 +41,7 @@ fn a_new_session_takes_over_memberships_and_subscriptions() {
         channel,
         offset: 40,
         count: 0,
+        since: 0,
     }]);
     world.hears(&run_in(channel, 41, "a/b", &["new"], false));
 
@@ -126,6 +127,7 @@ fn requests_are_repeated_in_a_new_session_unless_that_could_do_harm() {
             channel: KIOSK,
             offset: 9,
             count: 0,
+            since: 0,
         },
         BrokerFrame::Done { request: 4 },
     ]);
@@ -196,6 +198,7 @@ fn answers_that_got_lost_on_a_resume_are_asked_for_again() {
         channel: KIOSK,
         offset: 0,
         count: 0,
+        since: 0,
     }]);
     assert!(matches!(
         world.outcome(snapshot),

@@ -95,6 +95,7 @@ impl Model {
                     channel,
                     offset,
                     count,
+                    since: 0,
                 }]);
             }
             ClientFrame::Message(Message::Publish {

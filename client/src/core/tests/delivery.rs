@@ -82,6 +82,7 @@ fn retained_values_come_first_and_only_to_who_asked() {
         channel: KIOSK,
         offset: 8,
         count: 2,
+        since: 0,
     }]);
     world.hears(&run_in(KIOSK, 3, "a", &["old"], true));
     world.hears(&run_in(KIOSK, 5, "b", &["older"], true));
@@ -110,6 +111,7 @@ fn a_snapshot_is_complete_or_asked_for_again() {
         channel: KIOSK,
         offset: 8,
         count: 2,
+        since: 0,
     }]);
     world.hears(&run_in(KIOSK, 3, "a", &["old"], true));
     world.hears(&[gap(Some(KIOSK), 1)]);
@@ -121,6 +123,7 @@ fn a_snapshot_is_complete_or_asked_for_again() {
         channel: KIOSK,
         offset: 9,
         count: 2,
+        since: 0,
     }]);
     world.hears(&run_in(KIOSK, 3, "a", &["old"], true));
     assert!(world.outcome(snapshot).is_none());
@@ -362,7 +365,8 @@ fn direct_messages_and_broadcasts_reach_every_stream_for_them() {
         .0;
     let everything = Takes::Topics {
         filter: "#".parse().unwrap(),
-        retained: false,
+        start: crate::StartAt::Now,
+        policy: localhub_protocol::Policy::default(),
         broadcasts: true,
     };
     let (everything, _) = world.core.open_stream(Some(room), everything).unwrap();
@@ -372,6 +376,7 @@ fn direct_messages_and_broadcasts_reach_every_stream_for_them() {
         channel: KIOSK,
         offset: 0,
         count: 0,
+        since: 0,
     }]);
 
     let header = |channel, first| {

@@ -105,6 +105,7 @@ fn a_stream_of_a_channel_that_was_left_gets_no_values_any_more() {
         channel: KIOSK,
         offset: 3,
         count,
+        since: 0,
     };
     // The first one has its answer, and waits for the value.
     world.hears(&[values(2, 1)]);

@@ -191,6 +191,7 @@ impl World {
                 channel: KIOSK,
                 offset: 0,
                 count: 0,
+                since: 0,
             }]);
             assert!(matches!(self.outcome(ticket), Some(Ok(Answer::Done))));
         }
@@ -290,7 +291,12 @@ impl World {
 fn topics(filter: &str, retained: bool) -> Takes {
     Takes::Topics {
         filter: filter.parse().unwrap(),
-        retained,
+        start: if retained {
+            crate::StartAt::Retained
+        } else {
+            crate::StartAt::Now
+        },
+        policy: localhub_protocol::Policy::default(),
         broadcasts: false,
     }
 }

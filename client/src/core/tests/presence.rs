@@ -18,6 +18,7 @@ fn changed(revision: u64, change: Change, member: Member<'_>) -> BrokerFrame<'_>
         channel: KIOSK,
         revision,
         change,
+        cause: None,
         member,
     }
 }

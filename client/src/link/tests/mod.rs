@@ -201,6 +201,7 @@ impl Broker {
             channel: KIOSK,
             offset: 0,
             count: 0,
+            since: 0,
         };
         self.says(&[values]).await;
     }

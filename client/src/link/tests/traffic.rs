@@ -62,6 +62,7 @@ async fn the_members_are_those_after_the_events_that_were_read() {
         channel,
         revision,
         change,
+        cause: None,
         member,
     };
     let cy = member(6, "cy");

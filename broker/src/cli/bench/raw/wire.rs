@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use localhub_protocol::limits::HEADER_BYTES_MAX;
 use localhub_protocol::{
-    BrokerFrame, ChannelId, ClientFrame, Code, ContentType, Hello, Limits, Message, RawFrame,
-    Resume, Retain, Version, kind,
+    BrokerFrame, ChannelId, ClientFrame, Code, ContentType, Hello, Limits, Message, Policy,
+    RawFrame, Resume, Retain, Start, Version, kind,
 };
 
 use super::super::PATIENCE;
@@ -125,7 +125,8 @@ impl Wire {
         self.send(&ClientFrame::Subscribe {
             channel,
             filter,
-            snapshot: false,
+            start: Start::Live,
+            policy: Policy::DropOldest,
         })?;
         let frame = self.answer()?;
         match BrokerFrame::decode(&frame)? {
