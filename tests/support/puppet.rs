@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use localhub::hub::{About, Batch, Close, Departure, Hub, Identity, Peer, Settings, User, Wakes};
+use localhub::hub::{
+    About, Batch, Close, Departure, Hub, Identity, Pace, Peer, Settings, User, Wakes,
+};
 use localhub_protocol::{
     BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Gap, Hello,
     Limits, Message, Policy, RawFrame, Resume, ResumeToken, Resumed, Retain, Start, Status, Target,
@@ -43,6 +45,8 @@ pub struct Puppet {
     /// How far the hub has come with its messages, as it last said unasked.
     pub acked: u64,
     out: Vec<u8>,
+    /// Whom it has filled, and whom it would wait for.
+    wakes: Wakes,
 }
 
 /// What a puppet heard, in owned form.
@@ -62,12 +66,12 @@ pub enum Seen {
     Done(u64),
     /// A join was.
     Joined(u64, ChannelId, u64),
-    /// Values follow: request, offset, count.
-    Values(u64, u64, u64),
+    /// Values follow: request, offset, count, since.
+    Values(u64, u64, u64, u64),
     /// The members: request, revision, more, and each one's name and status.
     Members(u64, u64, bool, Vec<(String, Status)>),
-    /// A presence change: revision, change, name, state.
-    Presence(u64, Change, String, Vec<u8>),
+    /// A presence change: revision, change, cause, name, state.
+    Presence(u64, Change, Option<Code>, String, Vec<u8>),
     /// A refusal: request, code, detail.
     Refusal(u64, Code, String),
     /// A ping's nonce.
@@ -148,6 +152,7 @@ impl World {
             seen: Vec::new(),
             acked: 0,
             out: Vec::new(),
+            wakes: Wakes::default(),
         };
         let hello = hello(name, None);
         puppet.connect(self, &hello, identity)?;
@@ -252,6 +257,19 @@ impl Puppet {
     /// The hub does not let it in.
     pub fn tries_to_come_back(&mut self, world: &mut World, resume: Resume) -> Result<(), Close> {
         let identity = world.user(1_000);
+        self.tries_as(world, resume, identity)
+    }
+
+    /// Comes back with whatever it claims, as whoever it is.
+    ///
+    /// # Errors
+    /// The hub does not let it in.
+    pub fn tries_as(
+        &mut self,
+        world: &mut World,
+        resume: Resume,
+        identity: Identity,
+    ) -> Result<(), Close> {
         self.connect(world, &hello(None, Some(resume)), identity)
     }
 
@@ -290,11 +308,11 @@ impl Puppet {
     pub fn sends(&mut self, bytes: &[u8]) -> Result<(), Close> {
         let peer = self.peer.as_mut().expect("it has a connection");
         let mut buffer = BytesMut::from(bytes);
-        let mut wakes = Wakes::default();
+        let wakes = &mut self.wakes;
         let mut result = Ok(());
         loop {
             let before = buffer.len();
-            if let Err(close) = peer.receive(&mut buffer, self.now, &mut wakes) {
+            if let Err(close) = peer.receive(&mut buffer, self.now, wakes) {
                 result = Err(close);
             }
             wakes.fire();
@@ -302,6 +320,25 @@ impl Puppet {
                 return result;
             }
         }
+    }
+
+    /// How long it has to wait for those that it filled; nothing if it need not wait.
+    pub fn has_to_wait(&self) -> Duration {
+        self.wakes.patience()
+    }
+
+    /// Has waited so long for those that it filled.
+    pub fn waits_in_vain(&mut self, waited: Duration) {
+        self.wakes.give_up(waited);
+    }
+
+    /// Has the hub see how it keeps up; `silent` if it did not answer a ping.
+    pub fn is_looked_at(&mut self, silent: bool) -> Option<Pace> {
+        let peer = self.peer.as_mut().expect("it has a connection");
+        let mut wakes = Wakes::default();
+        let pace = peer.note_pace(silent, &mut wakes);
+        wakes.fire();
+        pace
     }
 
     /// Hears everything that waits for it, confirms it, and gives what it has not given before.
@@ -444,6 +481,22 @@ impl Puppet {
         })
     }
 
+    /// Subscribes, with what comes first and what becomes of messages that it reads too slowly.
+    pub fn subscribes_with(
+        &mut self,
+        channel: ChannelId,
+        filter: &str,
+        start: Start,
+        policy: Policy,
+    ) -> u64 {
+        self.says(&ClientFrame::Subscribe {
+            channel,
+            filter,
+            start,
+            policy,
+        })
+    }
+
     /// Watches a channel's presence.
     pub fn watches(&mut self, channel: ChannelId) -> u64 {
         self.says(&ClientFrame::PresenceWatch { channel, on: true })
@@ -539,8 +592,9 @@ fn answered(frame: &BrokerFrame<'_>) -> Seen {
             request,
             offset,
             count,
+            since,
             ..
-        } => Seen::Values(*request, *offset, *count),
+        } => Seen::Values(*request, *offset, *count, *since),
         BrokerFrame::Members {
             request,
             revision,
@@ -559,11 +613,13 @@ fn answered(frame: &BrokerFrame<'_>) -> Seen {
         BrokerFrame::Presence {
             revision,
             change,
+            cause,
             member,
             ..
         } => Seen::Presence(
             *revision,
             *change,
+            *cause,
             member.name.to_owned(),
             member.state.to_vec(),
         ),

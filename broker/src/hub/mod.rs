@@ -336,7 +336,7 @@ impl Hub {
             if let Some(wait) = registry.suspects.wait(identity, now) {
                 let detail = format!(
                     "this process showed too many wrong tokens (wait {} s)",
-                    wait.as_secs() + 1
+                    wait.as_millis().div_ceil(1_000)
                 );
                 return Err(Close::new(Code::BAD_TOKEN, detail));
             }

@@ -49,6 +49,10 @@ fn publish<'a>(channel: localhub_protocol::ChannelId, payload: &'a [u8]) -> Clie
     })
 }
 
+mod absence;
+mod history;
+mod policies;
+
 mod channels {
     use super::*;
 
@@ -332,7 +336,7 @@ mod retained {
         assert_eq!(
             bo.hears(),
             [
-                Seen::Values(request, 5, 2),
+                Seen::Values(request, 5, 2, 5),
                 Seen::Retained(kiosk, ana.id, 2, topic("a"), b"2".to_vec()),
                 Seen::Retained(kiosk, ana.id, 5, topic("c/d"), b"5".to_vec()),
                 Seen::Channel(kiosk, ana.id, 6, topic("a"), b"6".to_vec()),
@@ -355,7 +359,7 @@ mod retained {
             filter: "a",
         });
         let seen = bo.hears();
-        assert_eq!(seen[0], Seen::Values(request, 1, 1));
+        assert_eq!(seen[0], Seen::Values(request, 1, 1, 1));
         bo.publishes_as(kiosk, "a", Retain::Clear, b"");
         bo.says(&ClientFrame::Leave { channel: kiosk });
         assert_eq!(
@@ -415,7 +419,8 @@ mod presence {
         });
         bo.says(&ClientFrame::Leave { channel: kiosk });
         let change = |revision, change, state: &[u8]| {
-            Seen::Presence(revision, change, "bo".into(), state.to_vec())
+            let cause = (change == Change::Left).then_some(Code::GOODBYE);
+            Seen::Presence(revision, change, cause, "bo".into(), state.to_vec())
         };
         assert_eq!(
             ana.hears(),
