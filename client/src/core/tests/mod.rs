@@ -18,6 +18,7 @@ mod anew;
 mod cuts;
 mod delivery;
 mod doubt;
+mod history;
 mod presence;
 mod session;
 
