@@ -50,3 +50,7 @@ fuzz TARGET:
 # Measure localhub and its peers side by side; writes docs/performance.md (see benches/peers)
 peers *ARGS:
     benches/peers/run {{ARGS}}
+
+# Count the instructions of the hot paths and hold them against the baseline: `just guards [--save]`
+guards *ARGS:
+    benches/guards/run {{ARGS}}

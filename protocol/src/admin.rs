@@ -251,10 +251,25 @@ pub struct ChannelSummary {
 pub struct ChannelView {
     /// The numbers.
     pub summary: ChannelSummary,
+    /// What it keeps, and how it tells of its members.
+    pub settings: SettingsView,
     /// The members, by ascending id.
     pub members: Vec<MemberView>,
     /// The topics that have a retained value, by name.
     pub retained: Vec<RetainedView>,
+}
+
+/// The settings of a channel, as a member made them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SettingsView {
+    /// The messages that the history has at most; 0 if the channel has none.
+    pub history_messages: u64,
+    /// Their bytes.
+    pub history_bytes: u64,
+    /// How long they stay, in milliseconds.
+    pub history_age_ms: u64,
+    /// How long a member may be without connection before it is told to be away, in milliseconds.
+    pub debounce_ms: u64,
 }
 
 /// One member of a channel.

@@ -15,6 +15,7 @@ use localhub_protocol::{
 };
 use parking_lot::Mutex;
 
+use super::admin::millis;
 use super::budget::Budget;
 use super::history::{Bounds, History};
 use super::outbox::{Delivery, Entry, Origin, Outbox, Sender};
@@ -88,6 +89,8 @@ struct Member {
     watching: bool,
     state: Bytes,
     filters: Vec<(TopicFilter, Policy)>,
+    /// How many of them have another policy than the usual one.
+    special: usize,
     wills: Vec<Testament>,
 }
 
@@ -114,7 +117,7 @@ pub(super) struct Absence {
 
 #[derive(Debug)]
 struct Retained {
-    sender: Sender,
+    sender: Arc<Sender>,
     offset: u64,
     frame: Bytes,
     content: ContentType,
@@ -155,7 +158,6 @@ impl Retained {
             sender: Some(self.sender.clone()),
             first: self.offset,
             retained: true,
-            policy: Policy::DropOldest,
         };
         Entry::new(origin, self.frame.clone(), 1)
     }
@@ -212,6 +214,7 @@ impl Channel {
                         watching: false,
                         state: presence,
                         filters: Vec::new(),
+                        special: 0,
                         wills: Vec::new(),
                     },
                 );
@@ -393,10 +396,10 @@ impl Channel {
             return;
         };
         let session = member.session.clone();
-        let sender = Sender {
+        let sender = Arc::new(Sender {
             client,
             name: session.name.clone(),
-        };
+        });
         let due: Vec<_> = member
             .wills
             .iter()
@@ -422,7 +425,6 @@ impl Channel {
         now: Duration,
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let age = Duration::from_millis(settings.history_age_ms.into());
         let debounce = Duration::from_millis(settings.debounce_ms.into());
         let granted = [
@@ -593,9 +595,13 @@ impl Channel {
         }
         let member = state.members.get_mut(&client).ok_or(Refusal::NotAMember)?;
         match known {
-            Some(at) => member.filters[at].1 = policy,
+            Some(at) => {
+                let before = std::mem::replace(&mut member.filters[at].1, policy);
+                member.special -= usize::from(before != Policy::default());
+            }
             None => member.filters.push((filter, policy)),
         }
+        member.special += usize::from(policy != Policy::default());
         state.routes.clear();
         session.outbox.answer_entries(values, wakes);
         Ok(())
@@ -611,7 +617,8 @@ impl Channel {
             .iter()
             .position(|(known, _)| known.as_str() == filter)
             .ok_or(Refusal::NotSubscribed)?;
-        let (filter, _) = member.filters.swap_remove(at);
+        let (filter, policy) = member.filters.swap_remove(at);
+        member.special -= usize::from(policy != Policy::default());
         member.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
         state.filters.remove(&filter, client);
         state.routes.clear();
@@ -680,7 +687,7 @@ impl Channel {
     /// Delivers messages to the members whose filter matches, or to all others if there is no topic.
     pub(super) fn publish(
         &self,
-        sender: &Sender,
+        sender: &Arc<Sender>,
         run: Run<'_>,
         now: Duration,
         wakes: &mut Wakes,
@@ -695,7 +702,7 @@ impl Channel {
     fn carry_out(
         &self,
         state: &mut State,
-        sender: &Sender,
+        sender: &Arc<Sender>,
         run: Run<'_>,
         now: Duration,
         wakes: &mut Wakes,
@@ -720,7 +727,6 @@ impl Channel {
             sender: Some(sender.clone()),
             first,
             retained: false,
-            policy: Policy::DropOldest,
         };
         let entry = Entry::new(origin, run.frames, run.count);
         state.offset += run.count;
@@ -755,7 +761,7 @@ impl Channel {
     fn retain(
         &self,
         state: &mut State,
-        sender: &Sender,
+        sender: &Arc<Sender>,
         topic: &str,
         run: &Run<'_>,
     ) -> Result<(), Refusal> {
@@ -822,7 +828,6 @@ impl Channel {
             sender: None,
             first: 0,
             retained: false,
-            policy: Policy::DropOldest,
         };
         let entry = Entry::new(origin, frame, 1);
         for member in state.members.values().filter(|member| member.watching) {
@@ -848,6 +853,7 @@ impl Channel {
         let state = self.state.lock();
         admin::ChannelView {
             summary: self.summary_of(&state),
+            settings: settings_of(&state),
             members: state
                 .members
                 .iter()
@@ -939,6 +945,13 @@ impl Channel {
             wills.map(Testament::charge).sum::<u64>(),
             "bytes of wills"
         );
+        for member in state.members.values() {
+            let special = |(_, policy): &&(TopicFilter, Policy)| *policy != Policy::default();
+            assert_eq!(
+                member.special,
+                member.filters.iter().filter(special).count()
+            );
+        }
         for (topic, route) in &state.routes {
             let now = state.route(topic);
             let same = |(kept, now): (&Route, &Route)| {
@@ -1014,6 +1027,9 @@ impl Member {
 
     /// The policy for messages of a topic: of the subscriptions that match, the one that gives up least.
     fn policy_of(&self, topic: &str) -> Policy {
+        if self.special == 0 {
+            return Policy::default();
+        }
         let matching = self.filters.iter();
         matching
             .filter(|(filter, _)| filter.matches(topic))
@@ -1029,6 +1045,18 @@ impl Member {
                 filter: filter.to_string(),
                 policy: policy.name().into(),
             })
+    }
+}
+
+/// What the members of a channel had it keep, for operators.
+fn settings_of(state: &State) -> admin::SettingsView {
+    let bounds = state.history.as_deref().map(History::bounds);
+    let bounds = bounds.unwrap_or_default();
+    admin::SettingsView {
+        history_messages: bounds.messages,
+        history_bytes: bounds.bytes,
+        history_age_ms: millis(bounds.age),
+        debounce_ms: millis(state.debounce),
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use localhub_protocol::{ChannelId, Policy, Start, TopicFilter};
+use localhub_protocol::{ChannelId, Start, TopicFilter};
 
 use super::budget::Budget;
 use super::outbox::{Entry, Origin, Sender};
@@ -72,6 +72,10 @@ impl History {
         }
     }
 
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Keeps more or less from now on.
     pub(super) fn set_bounds(&mut self, bounds: Bounds, now: Duration) {
         self.bounds = bounds;
@@ -83,7 +87,7 @@ impl History {
     pub(super) fn push(
         &mut self,
         channel: ChannelId,
-        sender: &Sender,
+        sender: &Arc<Sender>,
         topic: &str,
         first: u64,
         frames: &[u8],
@@ -95,7 +99,6 @@ impl History {
             sender: Some(sender.clone()),
             first,
             retained: true,
-            policy: Policy::DropOldest,
         };
         let kept = Kept {
             at: now,
@@ -269,10 +272,10 @@ mod tests {
             })
             .encode(&mut frames);
         }
-        let sender = Sender {
+        let sender = Arc::new(Sender {
             client: ClientId(1),
             name: ClientName::hub(),
-        };
+        });
         let now = Duration::from_secs(now);
         history.push(CHANNEL, &sender, topic, first, &frames, count, now);
         history.check(first + count - 1);

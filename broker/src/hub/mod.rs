@@ -41,6 +41,7 @@ mod peer;
 mod refusal;
 mod session;
 mod suspects;
+mod sync;
 mod topics;
 mod wakes;
 

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use localhub_protocol::{
     BrokerFrame, ChannelId, ClientId, ClientName, Code, Gap, PREFIX_BYTES, Policy, RawFrame, Run,
 };
-use parking_lot::Mutex;
 
 use super::budget::Budget;
 use super::session::FIRST_GENERATION;
+use super::sync::Mutex;
 use super::wakes::{BLOCK_MAX, STALL_MAX};
 use super::{Batch, Wakes};
 
@@ -120,6 +120,8 @@ pub(super) struct Entry {
     pub(super) count: u64,
     /// The position of the first of them; given when it is queued.
     pub(super) at: u64,
+    /// What becomes of them if they are read too slowly; given with the position.
+    policy: Policy,
 }
 
 /// A channel's messages for one of its members.
@@ -139,13 +141,12 @@ pub(super) enum Origin {
     /// A client sent them to a channel, or the broker tells of a channel's presence.
     Channel {
         channel: ChannelId,
-        sender: Option<Sender>,
+        sender: Option<Arc<Sender>>,
         first: u64,
         retained: bool,
-        policy: Policy,
     },
     /// A client sent them to this one.
-    Direct { sender: Sender, first: u64 },
+    Direct { sender: Arc<Sender>, first: u64 },
     /// They were lost; there are no frames.
     Lost {
         channel: Option<ChannelId>,
@@ -177,6 +178,7 @@ impl Entry {
             frames: frames.into(),
             count,
             at: 0,
+            policy: Policy::DropOldest,
         }
     }
 
@@ -204,10 +206,9 @@ impl Entry {
             self.origin,
             Origin::Channel {
                 retained: false,
-                policy: Policy::DropOldest | Policy::Latest | Policy::Block | Policy::Park,
                 ..
             }
-        )
+        ) && self.policy != Policy::DropNewest
     }
 
     /// Forgets the first `count` messages, but not all.
@@ -239,7 +240,6 @@ impl Entry {
                 sender: Some(sender),
                 first,
                 retained,
-                ..
             } => {
                 batch.frame(&BrokerFrame::Run(Run {
                     channel: Some(*channel),
@@ -309,27 +309,24 @@ impl Outbox {
             policy,
             topic,
         } = delivery;
-        let mut entry = entry.clone();
-        let Origin::Channel {
-            channel,
-            policy: of_entry,
-            ..
-        } = &mut entry.origin
-        else {
+        let Origin::Channel { channel, .. } = entry.origin else {
             unreachable!("only messages of a channel are pushed");
         };
-        let channel = *channel;
-        *of_entry = policy;
-        if let (Policy::Latest, Some(topic)) = (policy, topic) {
-            self.conflate(state, channel, topic, &mut entry);
-        }
+        let last;
+        let entry = match (policy, topic) {
+            (Policy::Latest, Some(topic)) => {
+                last = self.conflate(state, channel, topic, entry);
+                &last
+            }
+            _ => entry,
+        };
         let charge = entry.charge();
         if policy == Policy::Park && !self.fits(state, charge, entry.count) {
             // While everything that was sent can still be sent again.
             state.closing.get_or_insert(Code::SLOW_CONSUMER);
         }
         if self.make_room(state, charge, entry.count, policy) {
-            self.append(state, entry, charge);
+            self.append(state, entry.clone(), charge, policy);
         } else {
             self.lose_newest(state, channel, Code::SLOW_CONSUMER, entry.count);
         }
@@ -344,9 +341,10 @@ impl Outbox {
         wakes.writers.extend(state.writer.take());
     }
 
-    /// Makes way for `entry`, which is to be the only message of its topic that waits: older ones, and
-    /// all but the last of its own, become gaps.
-    fn conflate(&self, state: &mut State, channel: ChannelId, topic: &str, entry: &mut Entry) {
+    /// Makes way for the last message of `entry`, which it gives back and which is to be the only one of
+    /// its topic that waits: older ones become gaps.
+    fn conflate(&self, state: &mut State, channel: ChannelId, topic: &str, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
         let older = entry.count - 1;
         if older > 0 {
             entry.skip(older);
@@ -363,19 +361,17 @@ impl Outbox {
         let before = latest.positions.insert((channel, topic.into()), position);
         state.latest = Some(latest);
         let Some(before) = before.filter(|before| *before > state.passed) else {
-            return;
+            return entry;
         };
         let at = state.waiting.partition_point(|entry| entry.end() <= before);
         let waits = state.waiting.get(at).is_some_and(|entry| {
-            let policy = match &entry.origin {
-                Origin::Channel { policy, .. } => *policy,
-                _ => return false,
-            };
-            entry.at == before && entry.count == 1 && policy == Policy::Latest
+            let of_channel = matches!(entry.origin, Origin::Channel { .. });
+            of_channel && (entry.at, entry.count) == (before, 1) && entry.policy == Policy::Latest
         });
         if waits {
             self.drop_at(state, at, Code::CONFLATED);
         }
+        entry
     }
 
     /// Queues messages of one client to this one; `false`, and nothing is queued, if they do not fit.
@@ -390,7 +386,7 @@ impl Outbox {
                 return false;
             }
         }
-        self.append(&mut state, entry.clone(), charge);
+        self.append(&mut state, entry.clone(), charge, Policy::DropOldest);
         if state.waiting_bytes > self.limits.bytes / STALL_SHARE && state.overstayed < STALL_MAX {
             wakes.stall(self, STALL_MAX);
         }
@@ -418,7 +414,7 @@ impl Outbox {
         }
         for entry in entries {
             let charge = entry.charge();
-            self.append(&mut state, entry, charge);
+            self.append(&mut state, entry, charge, Policy::DropOldest);
         }
         wakes.writers.extend(state.writer.take());
     }
@@ -543,8 +539,7 @@ impl Outbox {
             })
             .map(|entry| entry.count)
             .sum();
-        let replayed = state.waiting.iter().map(Entry::present).sum();
-        Some((replayed, lost))
+        Some((state.messages, lost))
     }
 
     /// The connection is gone: nothing of it is told any more.
@@ -641,8 +636,9 @@ impl Outbox {
         state.stalled.drain(..).for_each(Waker::wake);
     }
 
-    fn append(&self, state: &mut State, mut entry: Entry, charge: u64) {
+    fn append(&self, state: &mut State, mut entry: Entry, charge: u64, policy: Policy) {
         entry.at = state.queued + 1;
+        entry.policy = policy;
         state.queued += entry.count;
         state.messages += entry.count;
         state.totals.messages += entry.count;

@@ -25,7 +25,7 @@ pub struct Peer {
     hub: Arc<Hub>,
     session: Arc<Session>,
     generation: u64,
-    sender: Sender,
+    sender: Arc<Sender>,
     /// The channels this client is in. A shortcut, never the authority: the channel itself
     /// refuses a sender that it does not know.
     joined: Joined,
@@ -97,10 +97,10 @@ impl Peer {
         received: u64,
         joined: Joined,
     ) -> Self {
-        let sender = Sender {
+        let sender = Arc::new(Sender {
             client: session.id,
             name: session.name.clone(),
-        };
+        });
         Self {
             hub,
             session,
@@ -427,10 +427,10 @@ impl Peer {
             payload: &payload,
         })
         .encode(&mut frame);
-        let sender = Sender {
+        let sender = Arc::new(Sender {
             client: ClientId::HUB,
             name: ClientName::hub(),
-        };
+        });
         let origin = Origin::Direct {
             sender,
             first: request,
