@@ -310,6 +310,10 @@ fn latencies(endpoint: &Path, rate: u64, messages: u64) -> Vec<u64> {
             .stream
             .write_all(&batch)
             .expect("the broker reads");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a fixed rate; nothing waits for it"
+        )]
         std::thread::sleep(Duration::from_micros(200));
     }
     publisher.flushes();

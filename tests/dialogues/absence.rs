@@ -46,7 +46,8 @@ fn leaves(puppet: &mut Puppet, channel: ChannelId, topic: &str, delay_ms: u32, p
 
 #[test]
 fn why_a_member_left_is_told() {
-    let ends: [(&str, &dyn Fn(&mut World, &mut Puppet)); 6] = [
+    type End<'a> = &'a dyn Fn(&mut World, &mut Puppet);
+    let ends: [(&str, End<'_>); 6] = [
         ("goodbye", &|world, bo| {
             bo.departs(world, Departure::Final(Code::GOODBYE));
         }),

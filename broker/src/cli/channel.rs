@@ -1,10 +1,9 @@
 //! `localhub channel`.
 
-use anyhow::anyhow;
 use localhub_client::admin::{
-    self, ChannelSummary, ChannelView, MemberView, Named, RetainedView, SubscriptionView,
+    ChannelSummary, ChannelView, MemberView, RetainedView, SettingsView, SubscriptionView,
 };
-use localhub_client::{ChannelName, Code, ContentType, Error};
+use localhub_client::{ChannelName, ContentType};
 use serde::Serialize;
 
 use super::Globals;
@@ -13,10 +12,10 @@ use super::shared::exit::Exit;
 use super::shared::list::tell_left_out;
 use super::shared::output::Output;
 use super::shared::table::{Column, Table};
-use super::shared::units::{bytes, count, full};
+use super::shared::units::{bytes, count, duration, full};
 use super::shared::{block_on, link};
 
-/// Show one channel in full: members, filters, retained topics
+/// Show one channel in full: members, filters, retained topics, history
 #[derive(clap::Args, Debug)]
 #[command(
     before_help = "Examples:\n  localhub channel kiosk\n  localhub channel kiosk --json | jq .members"
@@ -32,22 +31,7 @@ const STATE_LENGTH_MAX: usize = 200;
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     block_on(async {
         let client = globals.connect().await?;
-        let named = Named {
-            name: args.channel.to_string(),
-        };
-        let asked = client.admin(admin::CHANNEL, &named).await;
-        let view: ChannelView = asked.map_err(|error| match error {
-            Error::Refused {
-                code: Code::UNKNOWN_CHANNEL,
-                ..
-            } => {
-                anyhow!(
-                    "there is no channel {} (`localhub channels` lists them)",
-                    args.channel
-                )
-            }
-            error => error.into(),
-        })?;
+        let view = link::channel_named(&client, &args.channel).await?;
         link::close(client).await;
         let mut out = Output::new(globals.json);
         if out.is_json() {
@@ -94,21 +78,43 @@ fn heading(view: &ChannelView) -> String {
     } else {
         String::new()
     };
+    let kept = match kept_at_most(&view.settings) {
+        Some(kept) => format!(
+            "{}, {}, of at most {kept}",
+            count(*history, "message"),
+            bytes(*history_bytes)
+        ),
+        None => "none".into(),
+    };
+    let debounce = match view.settings.debounce_ms {
+        0 => String::new(),
+        ms => format!("\naway      told after {}", duration(ms)),
+    };
     format!(
         "{name}\n\
          members   {}{hidden}\n\
          filters   {}\n\
          messages  {}\n\
          retained  {}, {}\n\
-         history   {}, {}",
+         history   {kept}{debounce}",
         full(*members),
         full(*subscriptions),
         full(*offset),
         count(*retained, "topic"),
-        bytes(*retained_bytes),
-        count(*history, "message"),
-        bytes(*history_bytes)
+        bytes(*retained_bytes)
     )
+}
+
+/// The bounds of a channel's history, if it has one.
+pub(super) fn kept_at_most(settings: &SettingsView) -> Option<String> {
+    (settings.history_messages > 0).then(|| {
+        format!(
+            "{}, {}, for {}",
+            count(settings.history_messages, "message"),
+            bytes(settings.history_bytes),
+            duration(settings.history_age_ms)
+        )
+    })
 }
 
 fn members(members: &[MemberView]) -> Table {
@@ -173,6 +179,7 @@ fn retained(values: &[RetainedView]) -> Table {
 struct Object<'a> {
     #[serde(flatten)]
     summary: &'a ChannelSummary,
+    settings: &'a SettingsView,
     members: Vec<MemberObject<'a>>,
     retained_values: Vec<RetainedObject<'a>>,
 }
@@ -216,6 +223,7 @@ impl<'a> Object<'a> {
         };
         Self {
             summary: &view.summary,
+            settings: &view.settings,
             members: view.members.iter().map(member).collect(),
             retained_values: view.retained.iter().map(value).collect(),
         }
@@ -252,6 +260,12 @@ mod tests {
                 history: 5,
                 history_bytes: 900,
             },
+            settings: SettingsView {
+                history_messages: 1_000,
+                history_bytes: 1 << 20,
+                history_age_ms: 600_000,
+                debounce_ms: 2_000,
+            },
             members: vec![
                 member(3, "ui-1", false, &[0xa1, 0x61, b'a', 0x62, 0x1b, b'm']),
                 member(17, "client-17", true, &[]),
@@ -271,8 +285,13 @@ mod tests {
         let view = view();
         assert_eq!(
             heading(&view),
-            "kiosk\nmembers   2, 1 hidden\nfilters   4\nmessages  1,204\nretained  1 topic, 31 B\nhistory   5 messages, 900 B"
+            "kiosk\nmembers   2, 1 hidden\nfilters   4\nmessages  1,204\nretained  1 topic, 31 B\nhistory   5 messages, 900 B, of at most 1,000 messages, 1 MiB, for 10 min\naway      told after 2.0 s"
         );
+        let plain = ChannelView {
+            settings: SettingsView::default(),
+            ..view.clone()
+        };
+        assert!(heading(&plain).ends_with("\nhistory   none"));
         let expected = "\
 MEMBER     ID  STATE           FILTERS                 PRESENCE
 ui-1        3  online          device/# ui/+ (latest)  {\"a\": \"\\u{1b}m\"}
@@ -291,6 +310,7 @@ device/größe  31 B  json      1,200  printer";
     fn programs_get_presence_states_as_json() {
         let object = serde_json::to_value(Object::new(&view())).unwrap();
         assert_eq!(object["name"], "kiosk");
+        assert_eq!(object["settings"]["history_messages"], 1_000);
         assert_eq!(object["members"][0]["presence"]["payload"]["a"], "\u{1b}m");
         assert!(object["members"][1]["presence"].is_null());
         assert_eq!(object["retained_values"][0]["content"], "json");

@@ -8,7 +8,7 @@ use super::shared::table::{Column, Table};
 use super::shared::units::{bytes, short};
 use super::shared::{block_on, link, list};
 
-/// List the channels: members, messages, retained values
+/// List the channels: members, messages, retained values, history
 #[derive(clap::Args, Debug)]
 #[command(before_help = "Examples:\n  localhub channels\n  localhub channels --json | jq -r .name")]
 pub(crate) struct Args {}
@@ -30,6 +30,7 @@ fn table(channels: &[ChannelSummary]) -> Table {
         Column::number("FILTERS").spare(1),
         Column::number("MESSAGES"),
         Column::number("RETAINED"),
+        Column::number("HISTORY").spare(3),
         Column::number("BYTES").spare(2),
     ]);
     for channel in channels {
@@ -39,7 +40,8 @@ fn table(channels: &[ChannelSummary]) -> Table {
             short(channel.subscriptions),
             short(channel.offset),
             short(channel.retained),
-            bytes(channel.retained_bytes),
+            short(channel.history),
+            bytes(channel.retained_bytes + channel.history_bytes),
         ]);
     }
     table
@@ -62,9 +64,9 @@ mod tests {
             history_bytes: 900,
         };
         let expected = "\
-CHANNEL      MEMBERS  FILTERS  MESSAGES  RETAINED  BYTES
-build/web-1        3        4       12k         2   31 B
-kiosk              3        4         0         2   31 B";
+CHANNEL      MEMBERS  FILTERS  MESSAGES  RETAINED  HISTORY  BYTES
+build/web-1        3        4       12k         2        5  931 B
+kiosk              3        4         0         2        5  931 B";
         let table = table(&[channel("build/web-1", 12_345), channel("kiosk", 0)]);
         assert_eq!(table.fitted(Some(80)).0.to_string(), expected);
     }

@@ -1,5 +1,7 @@
 //! `localhub client`.
 
+use std::iter;
+
 use localhub_client::admin::{self, ClientView};
 
 use super::Globals;
@@ -54,15 +56,6 @@ fn text(client: &ClientView) -> String {
         ),
         format!("user      {}", client.user),
         format!(
-            "channels  {}",
-            if client.channels.is_empty() {
-                "none".into()
-            } else {
-                client.channels.join(", ")
-            }
-        ),
-        format!("filters   {}", full(client.subscriptions)),
-        format!(
             "sent      {}, {}",
             count(client.messages_in, "message"),
             bytes(client.bytes_in)
@@ -77,12 +70,7 @@ fn text(client: &ClientView) -> String {
             count(client.queued_messages, "message"),
             bytes(client.queued_bytes)
         ),
-        format!(
-            "lost      {} in {}, and {} made way for newer ones",
-            count(client.messages_lost, "message"),
-            count(client.gaps, "gap"),
-            full(client.messages_conflated)
-        ),
+        format!("lost      {}", lost(client)),
         format!(
             "position  {} queued, {} sent, {} confirmed",
             full(client.queued),
@@ -97,17 +85,41 @@ fn text(client: &ClientView) -> String {
                 count(client.refused, "message")
             )
         }
-        None => format!("refused   {}", count(client.refused, "message")),
+        None => "refused   nothing".into(),
     });
-    for membership in &client.memberships {
-        let filters = filters(&membership.filters);
-        lines.push(format!("in {}: {filters}", membership.channel));
+    if client.memberships.is_empty() {
+        lines.push("channels  none".into());
+    }
+    let titles = iter::once("channels").chain(iter::repeat(""));
+    for (title, membership) in titles.zip(&client.memberships) {
+        let filters = match filters(&membership.filters) {
+            none if none.is_empty() => "no filters".into(),
+            filters => filters,
+        };
+        lines.push(format!("{title:<8}  {}: {filters}", membership.channel));
     }
     lines
         .iter()
         .map(|line| escaped(line))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// What the client missed: against its will, and because a subscription wants only the latest.
+fn lost(client: &ClientView) -> String {
+    let mut lost = Vec::new();
+    if client.messages_lost > 0 {
+        let messages = count(client.messages_lost, "message");
+        lost.push(format!("{messages} in {}", count(client.gaps, "gap")));
+    }
+    if client.messages_conflated > 0 {
+        let conflated = full(client.messages_conflated);
+        lost.push(format!("{conflated} made way for newer ones"));
+    }
+    match lost.is_empty() {
+        true => "nothing".into(),
+        false => lost.join(", "),
+    }
 }
 
 #[cfg(test)]
@@ -126,16 +138,14 @@ since     2 h 5 min ago
 process   4711
 program   /opt/kiosk/flutter-kiosk
 user      uid 1000
-channels  kiosk, ops
-filters   3
 sent      1,204 messages, 303 KiB
 received  48,160 messages, 8.6 MiB
 waiting   2 messages, 230 B
-lost      7 messages in 2 gaps, and 40 made way for newer ones
+lost      7 messages in 2 gaps, 40 made way for newer ones
 position  48,160 queued, 48,160 sent, 48,158 confirmed
-refused   0 messages
-in kiosk: device/# (latest) ui/+
-in ops: #";
+refused   nothing
+channels  kiosk: device/# (latest) ui/+
+          ops: #";
         let subscription = |filter: &str, policy: &str| SubscriptionView {
             filter: filter.into(),
             policy: policy.into(),
@@ -161,6 +171,14 @@ in ops: #";
             ..some_client()
         };
         assert_eq!(text(&client), expected);
+
+        let quiet = ClientView {
+            memberships: vec![membership("kiosk", vec![])],
+            ..some_client()
+        };
+        let text = text(&quiet);
+        assert!(text.contains("\nlost      nothing\n"), "{text}");
+        assert!(text.ends_with("\nchannels  kiosk: no filters"), "{text}");
     }
 
     #[test]
@@ -173,7 +191,7 @@ in ops: #";
             ..some_client()
         };
         let text = text(&client);
-        assert_eq!(text.lines().count(), 14, "{text}");
+        assert_eq!(text.lines().count(), 13, "{text}");
         assert!(text.contains(r"program   /tmp/\u{1b}[2J\nname"), "{text}");
         assert!(
             text.contains("refused   1 message, the last one outbox_full"),

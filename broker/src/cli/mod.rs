@@ -22,6 +22,7 @@ mod completions;
 mod config;
 mod demo;
 mod doctor;
+mod keep;
 mod kick;
 mod publish;
 mod send;
@@ -81,6 +82,7 @@ enum Verb {
     Pub(publish::Args),
     Broadcast(broadcast::Args),
     Send(send::Args),
+    Keep(keep::Args),
     Kick(kick::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -124,6 +126,7 @@ impl Cli {
                 return shared::runtime(0)?.block_on(demo::run(args, globals.json));
             }
             Verb::Doctor(args) => doctor::run(args, globals),
+            Verb::Keep(args) => keep::run(args, globals),
             Verb::Kick(args) => kick::run(args, globals),
             Verb::Pub(args) => publish::run(args, globals),
             Verb::Send(args) => send::run(args, globals),

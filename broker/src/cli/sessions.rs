@@ -30,7 +30,8 @@ fn table(sessions: &[SessionView]) -> Table {
         Column::text("NAME").cut_to(10),
         Column::number("ID"),
         Column::number("AWAY"),
-        Column::number("EXPIRES IN"),
+        Column::text("BECAUSE"),
+        Column::number("EXPIRES"),
         Column::number("WAITING"),
         Column::number("BYTES"),
         Column::number("WINDOW"),
@@ -42,6 +43,7 @@ fn table(sessions: &[SessionView]) -> Table {
             client.name.clone(),
             client.id.to_string(),
             age(client.away_ms.unwrap_or_default()),
+            session.cause.clone(),
             age(session.expires_ms),
             short(client.queued_messages),
             bytes(client.queued_bytes),
@@ -78,8 +80,8 @@ mod tests {
             window_bytes: 1_000_000,
         };
         let expected = "\
-NAME      ID  AWAY  EXPIRES IN  WAITING   BYTES  WINDOW  LOST
-kiosk-ui   3   12s          1m      500  88 KiB    50 %     0";
+NAME      ID  AWAY  BECAUSE          EXPIRES  WAITING   BYTES  WINDOW  LOST
+kiosk-ui   3   12s  connection_lost       1m      500  88 KiB    50 %     0";
         assert_eq!(table(&[session]).fitted(Some(80)).0.to_string(), expected);
     }
 }

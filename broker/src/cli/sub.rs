@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use localhub::logging::escaped;
-use localhub_client::{ChannelName, Client, Gap, Join, Message, Messages, TopicFilter};
+use localhub_client::{
+    ChannelName, Client, Cursor, Gap, Join, Message, Messages, Policy, StartAt, Subscribe,
+    TopicFilter,
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::Globals;
@@ -18,12 +22,13 @@ use super::shared::{block_on, link, units};
 
 /// Print what is published to topics of a channel
 ///
-/// First the retained values, then what is published, each as a line with topic and payload: JSON
-/// and text as they are, CBOR in diagnostic notation, other bytes in hexadecimal. Goes on through
-/// restarts of the broker. Other members do not see this command join.
+/// First the retained values, or what --last or --after say, then what is published, each as a line
+/// with topic and payload: JSON and text as they are, CBOR in diagnostic notation, other bytes in
+/// hexadecimal. Messages that were lost are told on stderr, or in their place with --json. Goes on
+/// through restarts of the broker. Other members do not see this command join.
 #[derive(clap::Args, Debug)]
 #[command(
-    before_help = "Examples:\n  localhub sub kiosk 'device/+/state'\n  localhub sub kiosk report --count 1 --raw > report.pdf"
+    before_help = "Examples:\n  localhub sub kiosk 'device/+/state'\n  localhub sub logs --last 10 --policy latest"
 )]
 pub(crate) struct Args {
     /// The channel
@@ -35,11 +40,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after this time, such as 10s or 500ms; a failure if --count is not reached by then
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_time)]
     timeout: Option<Duration>,
     /// Leave out the retained values
-    #[arg(long)]
+    #[arg(long, group = "start")]
     no_retained: bool,
+    /// Begin with so many messages of the history instead (see `localhub keep`)
+    #[arg(long, group = "start", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    last: Option<u64>,
+    /// Begin behind this message, as far as the history reaches: a `cursor` that --json showed
+    #[arg(long, group = "start", value_name = "CURSOR")]
+    after: Option<Cursor>,
+    /// What becomes of messages that are read too slowly
+    #[arg(long, default_value = Policy::DropOldest.name(), value_parser = policies())]
+    policy: Policy,
     /// Print payloads only, as they are and with nothing between them
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -104,11 +118,32 @@ async fn subscribe(args: &Args, globals: &Globals) -> anyhow::Result<(Client, Me
     let channel = client
         .join_with(args.channel.as_str(), Join::new().hidden())
         .await?;
-    let messages = match args.no_retained {
-        true => channel.subscribe_live(args.filter.as_str()).await?,
-        false => channel.subscribe(args.filter.as_str()).await?,
+    let start = match (args.last, args.after, args.no_retained) {
+        (Some(count), ..) => StartAt::Last(count),
+        (_, Some(cursor), _) => StartAt::After(cursor),
+        (.., true) => StartAt::Now,
+        _ => StartAt::Retained,
     };
+    let how = Subscribe::new().start(start).policy(args.policy);
+    let messages = channel.subscribe_with(args.filter.as_str(), how).await?;
+    if args.last.is_some() {
+        let view = link::channel_named(&client, &args.channel).await?;
+        if view.settings.history_messages == 0 {
+            note(&format!(
+                "channel {0} keeps no history (`localhub keep {0}` changes that)",
+                args.channel
+            ));
+        }
+    }
     Ok((client, messages))
+}
+
+/// The policies by name.
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::ALL.iter().map(|(_, name)| *name)).map(|name| {
+        let named = Policy::ALL.iter().find(|(_, known)| *known == name);
+        named.expect("clap lets no other name pass").0
+    })
 }
 
 struct Lines {
@@ -154,57 +189,5 @@ async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A time with a unit; seconds without one.
-fn parse_time(text: &str) -> anyhow::Result<Duration> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        _ => bail!("use a number with ms, s, m or h"),
-    };
-    let number: f64 = number.parse().context("use a number with ms, s, m or h")?;
-    Duration::try_from_secs_f64(number * seconds).context("that is too long")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        for (text, ms) in [
-            ("5", 5_000),
-            ("1.5s", 1_500),
-            ("500ms", 500),
-            ("2m", 120_000),
-            ("0.5h", 1_800_000),
-            ("0", 0),
-        ] {
-            assert_eq!(
-                parse_time(text).unwrap(),
-                Duration::from_millis(ms),
-                "{text}"
-            );
-        }
-        for text in [
-            "",
-            "s",
-            "-1",
-            "5 s",
-            "5x",
-            "1e400",
-            "1.2.3",
-            "99999999999999999999h",
-        ] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
     }
 }

@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use localhub::logging::escaped;
-use localhub_client::{ChannelName, ContentType, Gap, Join, Message, PresenceEvent};
+use localhub_client::{
+    Change, ChannelName, ContentType, Gap, Join, Message, Messages, PresenceEvent,
+};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use unicode_width::UnicodeWidthStr as _;
@@ -65,11 +67,13 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
                 biased;
                 () = interrupts.next() => break Ok(()),
                 () = &mut reader_left => break Ok(()),
-                Some(event) = presence.next() => lines.presence(&event)?,
-                Some(message) = traffic.next() => match message {
-                    Ok(message) => lines.message(&message)?,
-                    Err(gap) => lines.gap(&gap)?,
-                },
+                Some(event) = presence.next() => {
+                    if event.change == Change::Left {
+                        lines.last_words(&mut traffic).await?;
+                    }
+                    lines.presence(&event)?;
+                }
+                Some(message) = traffic.next() => lines.traffic(message)?,
                 // Nothing more is there to be written with it.
                 () = std::future::ready(()), if lines.out.is_dirty() => lines.out.flush()?,
                 error = connection.ended() => break Err(error),
@@ -89,7 +93,29 @@ struct Lines {
     layout: Layout,
 }
 
+/// As many messages may wait from before somebody left; with more, the order is not worth a halt.
+const LAST_WORDS_MAX: usize = 10_000;
+
 impl Lines {
+    /// What was received by now: whoever leaves said it, or their will, before.
+    async fn last_words(&mut self, traffic: &mut Messages) -> anyhow::Result<()> {
+        for _ in 0..LAST_WORDS_MAX {
+            tokio::select! {
+                biased;
+                Some(message) = traffic.next() => self.traffic(message)?,
+                () = std::future::ready(()) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn traffic(&mut self, message: Result<Message, Gap>) -> anyhow::Result<()> {
+        match message {
+            Ok(message) => self.message(&message),
+            Err(gap) => self.gap(&gap),
+        }
+    }
+
     fn message(&mut self, message: &Message) -> anyhow::Result<()> {
         let now = self.now();
         if self.out.is_json() {
@@ -139,7 +165,10 @@ impl Lines {
                 .out
                 .object(&PresenceObject::new(&self.channel, event, &time))?);
         }
-        let word = format!("({})", change(event.change));
+        let word = match event.cause {
+            Some(cause) => format!("({}: {})", change(event.change), cause.name()),
+            None => format!("({})", change(event.change)),
+        };
         let state = match event.member.state.is_empty() {
             true => String::new(),
             false => shown(ContentType::CBOR, &event.member.state, usize::MAX),
@@ -191,7 +220,7 @@ impl Layout {
         let mut widths_max = WIDTHS_MAX;
         if let Some(columns) = self.columns {
             widths_max[0] = (columns / 6).clamp(8, WIDTHS_MAX[0]);
-            widths_max[1] = (columns / 4).clamp(10, WIDTHS_MAX[1]);
+            widths_max[1] = (columns * 3 / 10).clamp(10, WIDTHS_MAX[1]);
         }
         let mut line = String::from(time);
         for (at, cell) in cells.into_iter().enumerate() {
@@ -255,9 +284,9 @@ mod tests {
     fn lines_are_aligned_and_cut_to_the_terminal() {
         let expected = [
             "01:02:03.045  ui  tick  9 B  {}",
-            "01:02:03.045  a-printer-w…  device/of/the/sec…  1023 KiB  ready",
+            "01:02:03.045  a-printer-w…  device/of/the/second…  1023 KiB  ready",
             "01:02:03.045  ui            (joined)",
-            "01:02:03.045  ui            größe               9 B       it is too lon…",
+            "01:02:03.045  ui            größe                  9 B       it is too …",
         ];
         assert_eq!(lines(Some(72)), expected);
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use localhub::config::{Environment, Flags, Loaded};
 use localhub_client::admin::{
-    self, ChannelSummary, Channels, ClientView, Clients, Closed, ClosedView, Named, Page,
-    SessionView, Sessions,
+    self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, ClosedView, Named,
+    Page, SessionView, Sessions,
 };
-use localhub_client::{Client, Code, ConnectionState, ConnectionStates, Endpoint, Error, Options};
+use localhub_client::{
+    ChannelName, Client, Code, ConnectionState, ConnectionStates, Endpoint, Error, Options,
+};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -82,6 +84,24 @@ pub(crate) async fn client_named(
             ..
         } => {
             anyhow!("there is no client {name} (`localhub clients` lists them)")
+        }
+        error => error.into(),
+    })
+}
+
+/// Asks about one channel.
+pub(crate) async fn channel_named(
+    client: &Client,
+    channel: &ChannelName,
+) -> anyhow::Result<ChannelView> {
+    let name = channel.to_string();
+    let asked = client.admin(admin::CHANNEL, &Named { name }).await;
+    asked.map_err(|error| match error {
+        Error::Refused {
+            code: Code::UNKNOWN_CHANNEL,
+            ..
+        } => {
+            anyhow!("there is no channel {channel} (`localhub channels` lists them)")
         }
         error => error.into(),
     })

@@ -1,6 +1,6 @@
 //! Messages, gaps and presence, as the verbs that listen show them to programs.
 
-use localhub_client::{Change, Code, Gap, Member, Message, PresenceEvent, Status};
+use localhub_client::{Change, Code, Cursor, Gap, Member, Message, PresenceEvent, Status};
 use serde::Serialize;
 
 use super::content::PayloadFields;
@@ -15,6 +15,8 @@ pub(crate) struct MessageObject<'a> {
     topic: Option<&'a str>,
     sender: Who<'a>,
     offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Cursor>,
     retained: bool,
     cleared: bool,
     bytes: usize,
@@ -75,6 +77,7 @@ impl<'a> MessageObject<'a> {
                 name: message.sender().name.as_str(),
             },
             offset: message.offset(),
+            cursor: message.cursor(),
             retained: message.is_retained(),
             cleared: message.is_cleared(),
             bytes: message.payload().len(),

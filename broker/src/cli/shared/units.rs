@@ -1,4 +1,8 @@
-//! Numbers as people read them.
+//! Numbers as people read and write them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
 
 /// Bytes with a unit: `23 B`, `1.2 KiB`, `31 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
@@ -56,6 +60,44 @@ pub(crate) fn age(ms: u64) -> String {
         seconds @ 3_600..86_400 => format!("{}h", seconds / 3_600),
         seconds => format!("{}d", seconds / 86_400),
     }
+}
+
+/// A time as it is written in a command, with a unit; seconds without one.
+pub(crate) fn parse_time(text: &str) -> anyhow::Result<Duration> {
+    const HINT: &str = "use a number with ms, s, m, h or d";
+    let (number, unit) = split_unit(text);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => bail!(HINT),
+    };
+    let number: f64 = number.parse().context(HINT)?;
+    Duration::try_from_secs_f64(number * seconds).context("that is too long")
+}
+
+/// Bytes as they are written in a command, with a unit or without.
+pub(crate) fn parse_bytes(text: &str) -> anyhow::Result<u64> {
+    const HINT: &str = "use a number with B, KiB, MiB or GiB";
+    let (number, unit) = split_unit(text);
+    let bytes = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1_u64 << 30,
+        _ => bail!(HINT),
+    };
+    let number: u64 = number.parse().context(HINT)?;
+    number.checked_mul(bytes).context("that is too much")
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    text.split_at(digits)
 }
 
 fn scaled(number: u64, base: f64, units: &[&str]) -> String {
@@ -136,6 +178,41 @@ mod tests {
             (3 * 86_400_000 + 4 * 3_600_000, "3 d 4 h", "3d"),
         ] {
             assert_eq!((duration(ms), age(ms)), (long.into(), brief.into()));
+        }
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        for (text, ms) in [
+            ("5", 5_000),
+            ("1.5s", 1_500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("2min", 120_000),
+            ("0.5h", 1_800_000),
+            ("1d", 86_400_000),
+            ("0", 0),
+        ] {
+            let time = Duration::from_millis(ms);
+            assert_eq!(parse_time(text).unwrap(), time, "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "-1",
+            "5 s",
+            "5x",
+            "1e400",
+            "1.2.3",
+            "99999999999999999999h",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+        for (text, bytes) in [("0", 0), ("7B", 7), ("3KiB", 3_072), ("16MiB", 16 << 20)] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "KiB", "1.5MiB", "1MB", "-1", "99999999999GiB"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 }
