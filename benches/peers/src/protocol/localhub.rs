@@ -175,7 +175,8 @@ impl Session {
         let answer = self.ask(&ClientFrame::Subscribe {
             channel,
             filter,
-            start: localhub_protocol::Start::Live, policy: localhub_protocol::Policy::DropOldest,
+            start: localhub_protocol::Start::Live,
+            policy: localhub_protocol::Policy::DropOldest,
         })?;
         match BrokerFrame::decode(&answer)? {
             BrokerFrame::Values { .. } => Ok(()),
