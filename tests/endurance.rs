@@ -88,6 +88,13 @@ impl Wire {
         }
     }
 
+    fn says_goodbye(&mut self) {
+        self.says(&ClientFrame::Close {
+            code: localhub_protocol::Code::GOODBYE,
+            detail: "",
+        });
+    }
+
     fn says(&mut self, frame: &ClientFrame<'_>) {
         let mut wire = Vec::new();
         frame.encode(&mut wire);
@@ -209,10 +216,7 @@ fn connecting_dropping_and_resuming_leaves_nothing_behind() {
         wire = wire.drops_and_resumes(&endpoint);
         let mut passing = Wire::connects(&endpoint);
         passing.joins("kiosk");
-        passing.says(&ClientFrame::Close {
-            code: localhub_protocol::Code::GOODBYE,
-            detail: "",
-        });
+        passing.says_goodbye();
     }
     wire.flushes();
     let after = resident_kib(pid);
@@ -291,6 +295,7 @@ fn latencies(endpoint: &Path, rate: u64, messages: u64) -> Vec<u64> {
             let received = subscriber.received;
             subscriber.says(&ClientFrame::Ack { received });
         }
+        subscriber.says_goodbye();
         took
     });
     let mut sent = 0;
@@ -317,6 +322,7 @@ fn latencies(endpoint: &Path, rate: u64, messages: u64) -> Vec<u64> {
         std::thread::sleep(Duration::from_micros(200));
     }
     publisher.flushes();
+    publisher.says_goodbye();
     reader.join().expect("it got everything")
 }
 

@@ -188,3 +188,18 @@ fn publishers_wait_longer_for_who_asks_for_it() {
         assert_eq!(ana.has_to_wait(), patience);
     }
 }
+
+#[test]
+fn nobody_waits_for_a_client_that_is_away() {
+    let mut world = World::new(|settings| settings.limits.outbox_bytes = 4_000);
+    let (mut ana, mut bo, kiosk) = pair(&mut world, Policy::Block);
+    bo.loses_connection(&world);
+    publishes_numbers(&mut ana, kiosk, 1..=30);
+    assert!(ana.has_to_wait().is_zero());
+    bo.comes_back(&mut world);
+    publishes_numbers(&mut ana, kiosk, 31..=60);
+    assert!(!ana.has_to_wait().is_zero());
+    // It has to be let go when the client that it waits for is lost.
+    bo.loses_connection(&world);
+    assert!(!ana.is_held_up());
+}

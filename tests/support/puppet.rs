@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -325,6 +326,12 @@ impl Puppet {
     /// How long it has to wait for those that it filled; nothing if it need not wait.
     pub fn has_to_wait(&self) -> Duration {
         self.wakes.patience()
+    }
+
+    /// Whether those that it filled are still to be waited for.
+    pub fn is_held_up(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.wakes.poll_relief(&mut cx).is_pending()
     }
 
     /// Has waited so long for those that it filled.

@@ -69,6 +69,8 @@ struct State {
     generation: u64,
     /// Whether the session is over, and nothing is queued any more.
     over: bool,
+    /// Whether no connection takes anything from here: there is nothing to wait for.
+    absent: bool,
     /// The connection's task, when it has nothing to write.
     writer: Option<Waker>,
     /// Publishers that wait until there is room again.
@@ -335,7 +337,7 @@ impl Outbox {
         } else {
             STALL_MAX
         };
-        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && state.overstayed < patience {
+        if self.is_worth_waiting_for(state, patience) {
             wakes.stall(self, patience);
         }
         wakes.writers.extend(state.writer.take());
@@ -387,7 +389,7 @@ impl Outbox {
             }
         }
         self.append(&mut state, entry.clone(), charge, Policy::DropOldest);
-        if state.waiting_bytes > self.limits.bytes / STALL_SHARE && state.overstayed < STALL_MAX {
+        if self.is_worth_waiting_for(&state, STALL_MAX) {
             wakes.stall(self, STALL_MAX);
         }
         wakes.writers.extend(state.writer.take());
@@ -493,6 +495,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.generation = generation;
+        state.absent = false;
         if received > state.passed {
             return None;
         }
@@ -544,7 +547,10 @@ impl Outbox {
 
     /// The connection is gone: nothing of it is told any more.
     pub(super) fn detach(&self) {
-        self.state.lock().writer = None;
+        let mut state = self.state.lock();
+        state.writer = None;
+        state.absent = true;
+        state.stalled.drain(..).for_each(Waker::wake);
     }
 
     /// Asks the connection to write what waits and then to end with `code`.
@@ -585,7 +591,7 @@ impl Outbox {
     /// Ready when publishers need not wait so long for this outbox any more.
     pub(super) fn poll_relief(&self, patience: Duration, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.overstayed >= patience || state.waiting_bytes <= self.limits.bytes / STALL_SHARE {
+        if !self.is_worth_waiting_for(&state, patience) {
             return Poll::Ready(());
         }
         if !state.stalled.iter().any(|known| known.will_wake(waker)) {
@@ -661,6 +667,13 @@ impl Outbox {
     fn refund(&self, state: &mut State, charge: u64) {
         state.bytes -= charge;
         self.budget.refund(charge);
+    }
+
+    /// Whether so much waits that publishers had better wait as well, and so long.
+    fn is_worth_waiting_for(&self, state: &State, patience: Duration) -> bool {
+        !state.absent
+            && state.waiting_bytes > self.limits.bytes / STALL_SHARE
+            && state.overstayed < patience
     }
 
     fn fits(&self, state: &State, charge: u64, count: u64) -> bool {
