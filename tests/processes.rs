@@ -321,6 +321,27 @@ mod messages {
     }
 
     #[test]
+    fn a_client_that_reads_nothing_is_soon_known_to_be_stalled() {
+        let daemon = daemon();
+        let stopped = daemon.spawns(["sub", "kiosk", "#", "--raw"]);
+        let state = |daemon: &Daemon| {
+            let clients = daemon.clients();
+            let it = clients.iter().find(|it| it["pid"] == stopped.pid());
+            it.filter(|it| it["subscriptions"] == 1)
+                .map(|it| it["state"].clone())
+        };
+        until("it is subscribed", || state(&daemon).is_some());
+        stopped.signal("STOP");
+        // More than lies in a socket, and far less than its outbox holds.
+        let file = daemon.directory().join("much");
+        std::fs::write(&file, vec![b'x'; 4 << 20]).unwrap();
+        daemon.prints(["pub", "kiosk", "much", "--file", file.to_str().unwrap()]);
+        until("it is stalled", || state(&daemon).unwrap() == "stalled");
+        stopped.signal("CONT");
+        until("it goes on", || state(&daemon).unwrap() == "online");
+    }
+
+    #[test]
     fn a_line_is_a_message() {
         let daemon = daemon();
         let subscriber = subscriber(&daemon, "lines");

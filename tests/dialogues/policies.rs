@@ -203,3 +203,22 @@ fn nobody_waits_for_a_client_that_is_away() {
     bo.loses_connection(&world);
     assert!(!ana.is_held_up());
 }
+
+#[test]
+fn nobody_waits_for_a_client_that_reads_nothing_unless_it_asked_for_that() {
+    for (policy, waited) in [(Policy::DropOldest, false), (Policy::Block, true)] {
+        let mut world = World::new(|settings| settings.limits.outbox_bytes = 4_000);
+        let (mut ana, mut bo, kiosk) = pair(&mut world, policy);
+        bo.stands_still();
+        assert!(matches!(bo.is_looked_at(false), Some(Pace::Stalled { .. })));
+        publishes_numbers(&mut ana, kiosk, 1..=30);
+        assert_eq!(!ana.has_to_wait().is_zero(), waited, "{policy:?}");
+        bo.hears();
+        assert!(matches!(
+            bo.is_looked_at(false),
+            Some(Pace::Recovered { .. })
+        ));
+        publishes_numbers(&mut ana, kiosk, 31..=60);
+        assert!(!ana.has_to_wait().is_zero(), "it reads again");
+    }
+}

@@ -339,6 +339,12 @@ impl Puppet {
         self.wakes.give_up(waited);
     }
 
+    /// Has the server notice that it reads nothing.
+    pub fn stands_still(&mut self) {
+        let peer = self.peer.as_mut().expect("it has a connection");
+        peer.stands_still();
+    }
+
     /// Has the hub see how it keeps up; `silent` if it did not answer a ping.
     pub fn is_looked_at(&mut self, silent: bool) -> Option<Pace> {
         let peer = self.peer.as_mut().expect("it has a connection");

@@ -14,6 +14,7 @@ use super::channel::{Channel, Run};
 use super::joined::Joined;
 use super::outbox::{Entry, Origin, Sender};
 use super::session::{FIRST_GENERATION, Session};
+use super::wakes::STALL_MAX;
 use super::{Batch, Close, Hub, Refusal, Wakes};
 
 /// The broker's side of one connection.
@@ -659,6 +660,12 @@ impl Peer {
     /// Whether [`Peer::note_pace`] has something to tell.
     pub fn has_new_pace(&self, silent: bool) -> bool {
         (silent || self.session.outbox.is_slow()) != self.stalled
+    }
+
+    /// The client has read nothing for a while: publishers need not wait for it, and others are told
+    /// by [`Peer::note_pace`].
+    pub fn stands_still(&mut self) {
+        self.session.outbox.overstay(STALL_MAX);
     }
 
     /// Asks the client whether it is still there.

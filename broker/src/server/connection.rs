@@ -41,6 +41,9 @@ const PINGS_UNANSWERED: u32 = 1;
 const RETURN_SLOTS: u64 = 16;
 const RETURN_SLOT: Duration = Duration::from_millis(25);
 
+/// A client that reads nothing for so long, although something waits for it, is not waited for.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// What is still read of a client whose process is dead: more than the buffer of a socket holds. A child of
 /// it that has the connection and goes on writing is not listened to.
 const LAST_WORDS_MAX: usize = 1024 * 1024;
@@ -195,6 +198,10 @@ struct Connection<S> {
     pings: u32,
     /// While set, nothing is read: outboxes that this client filled are full.
     stall: Option<Box<Stall>>,
+    /// Since when the system takes nothing that is written, because the client does not read.
+    blocked: Option<Instant>,
+    /// When to look at that.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// A wait for outboxes to drain.
@@ -215,6 +222,8 @@ struct Events {
     fenced: bool,
     relieved: bool,
     silent: bool,
+    /// It is time to see whether the client reads at all.
+    impatient: bool,
     /// The client has begun or ceased to read and answer.
     paced: bool,
     died: bool,
@@ -228,6 +237,7 @@ impl Events {
             || self.fenced
             || self.relieved
             || self.silent
+            || self.impatient
             || self.paced
             || self.died
     }
@@ -254,6 +264,8 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             heard: Instant::now(),
             pings: 0,
             stall: None,
+            blocked: None,
+            patience: None,
         }
     }
 
@@ -331,6 +343,9 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 Some(Err(_)) => return Ending::Lost,
                 None => {}
             }
+            if events.impatient {
+                self.look_at_standstill();
+            }
             if events.silent {
                 if self.heard.elapsed() >= ping {
                     if self.pings == PINGS_MAX {
@@ -341,6 +356,21 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                     silence.as_mut().reset(Instant::now() + ping);
                 } else {
                     silence.as_mut().reset(self.heard + ping);
+                }
+            }
+        }
+    }
+
+    /// Nobody waits for a client that has read nothing for a while.
+    fn look_at_standstill(&mut self) {
+        match (self.blocked, &mut self.patience) {
+            (Some(since), Some(timer)) if since.elapsed() < STANDSTILL => {
+                timer.as_mut().reset(since + STANDSTILL);
+            }
+            (blocked, patience) => {
+                *patience = None;
+                if blocked.is_some() {
+                    self.peer.stands_still();
                 }
             }
         }
@@ -404,9 +434,22 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         } else {
             // A client that does not read can be told to go all the same.
             events.fenced = self.peer.poll_fenced(cx).is_ready();
-            if let Poll::Ready(result) = self.poll_write(cx) {
-                events.wrote = Some(result);
+            match self.poll_write(cx) {
+                Poll::Ready(result) => {
+                    events.wrote = Some(result);
+                    self.blocked = None;
+                }
+                Poll::Pending if self.blocked.is_none() => {
+                    let now = Instant::now();
+                    self.blocked = Some(now);
+                    self.patience
+                        .get_or_insert_with(|| Box::pin(sleep_until(now + STANDSTILL)));
+                }
+                Poll::Pending => {}
             }
+        }
+        if let Some(timer) = &mut self.patience {
+            events.impatient = timer.as_mut().poll(cx).is_ready();
         }
         events.silent = silence.poll(cx).is_ready();
         events.paced = self.peer.has_new_pace(self.pings > PINGS_UNANSWERED);
