@@ -24,6 +24,8 @@ pub const CLOSED: &str = "closed";
 pub const CHANNELS: &str = "channels";
 /// One channel. Arguments [`Named`]; answers with [`ChannelView`].
 pub const CHANNEL: &str = "channel";
+/// The services. Arguments [`Page`]; answers with [`Services`].
+pub const SERVICES: &str = "services";
 /// Ends a client's session. Arguments [`Named`]; answers with the [`ClientView`] it had.
 pub const KICK: &str = "kick";
 /// Stops the broker. No arguments; answers with the [`HubView`] it had.
@@ -33,8 +35,8 @@ pub const STOP: &str = "stop";
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Page {
-    /// The key of the last entry of the page before: a client id or a number in decimal, or a channel
-    /// name.
+    /// The key of the last entry of the page before: a client id or a number in decimal, or the name of a
+    /// channel or service.
     pub after: Option<String>,
     /// How many entries at most; the broker gives at most 1,000.
     pub limit: Option<u32>,
@@ -162,12 +164,68 @@ pub struct HubView {
     pub queued_bytes: u64,
     /// Bytes of retained values, histories and wills now.
     pub retained_bytes: u64,
+    /// Requests between clients that have no outcome yet.
+    pub requests: u64,
+    /// Commands that the hub knows, with or without outcome.
+    pub commands: u64,
+    /// What they take, in bytes.
+    pub command_bytes: u64,
     /// What may wait and be retained in the whole hub, in bytes.
     pub memory_limit_bytes: u64,
     /// Connections that were turned away or closed for cause since the start.
     pub connections_refused: u64,
     /// Log lines that were dropped because the log could not keep up.
     pub log_lines_lost: u64,
+}
+
+/// A page of services, by name.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Services {
+    /// The services.
+    pub services: Vec<ServiceView>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// One service, and how it has done since somebody serves it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServiceView {
+    /// The name.
+    pub name: String,
+    /// Whether any number of clients serve it, or one at a time.
+    pub shared: bool,
+    /// Who serves it, or waits to, in this order.
+    pub servers: Vec<ServerView>,
+    /// Requests without outcome.
+    pub in_flight: u64,
+    /// Requests so far.
+    pub requests: u64,
+    /// Those that ended otherwise than with a success.
+    pub failed: u64,
+    /// Requests per second, lately.
+    pub per_second: u64,
+    /// Half of the requests took no longer, in microseconds; to within half as much again.
+    pub p50_us: Option<u64>,
+    /// 99 of 100 requests took no longer.
+    pub p99_us: Option<u64>,
+}
+
+/// A client that serves a service, or waits to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServerView {
+    /// The session.
+    pub id: ClientId,
+    /// The name.
+    pub name: String,
+    /// `online` or `away`.
+    pub state: String,
+    /// Requests of all services that it has not replied to.
+    pub in_flight: u64,
+    /// The number of its lease; 0 if the service is shared, or another has it.
+    pub fence: u64,
+    /// What it says it offers, as the CBOR it gave.
+    #[serde(with = "as_bytes")]
+    pub description: Vec<u8>,
 }
 
 /// One client: a session, with or without a connection.

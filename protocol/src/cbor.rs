@@ -107,6 +107,11 @@ impl<'a> Reader<'a> {
         Ok(self.0.datatype()? == Type::String)
     }
 
+    /// Whether the next item is an array.
+    pub(crate) fn at_array(&self) -> Result<bool, FrameError> {
+        Ok(matches!(self.0.datatype()?, Type::Array | Type::ArrayIndef))
+    }
+
     /// The end of the frame: whatever follows is an error.
     pub(crate) fn end(&self) -> Result<(), FrameError> {
         if self.0.position() == self.0.input().len() {

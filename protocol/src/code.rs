@@ -62,12 +62,38 @@ codes! {
     NOT_SUBSCRIBED = 12, "not_subscribed", "no such subscription";
     /// The channel keeps as many retained values, or bytes of them, as it may.
     RETAINED_FULL = 13, "retained_full", "the channel keeps as many retained values as it may";
-    /// The admin request is not one that the broker knows, or its arguments do not fit.
+    /// The request is not one that the broker knows, or its arguments do not fit.
     BAD_REQUEST = 14, "bad_request", "the broker does not know that request, or not with these arguments";
     /// There is no channel of that name.
     UNKNOWN_CHANNEL = 15, "unknown_channel", "no such channel";
     /// The channel has not come to that offset: it is of another channel, or of another epoch.
     UNKNOWN_OFFSET = 16, "unknown_offset", "the channel never came to that offset";
+    /// The text is not a service name.
+    BAD_SERVICE_NAME = 17, "bad_service_name", "that is not a service name";
+    /// Nobody who is there serves it.
+    NO_SUCH_SERVICE = 18, "no_such_service", "nobody serves that now (start it, or try again later)";
+    /// The client does not serve that.
+    NOT_SERVING = 19, "not_serving", "the client does not serve that";
+    /// The request is over, or was never made to this client.
+    UNKNOWN_REQUEST = 20, "unknown_request", "the request is over, or was never made to this client";
+    /// The handler says that it went wrong; the payload says how.
+    FAILED = 21, "failed", "the handler says that it went wrong";
+    /// There was no reply in time.
+    DEADLINE = 22, "deadline", "there was no reply in time";
+    /// The caller cancelled the request.
+    CANCELLED = 23, "cancelled", "the caller cancelled the request";
+    /// The session at the other end of the request has ended.
+    PEER_GONE = 24, "peer_gone", "the client at the other end is gone";
+    /// The command id was used for another command.
+    ID_REUSE = 25, "id_reuse", "that command id was used for another command (use a new one for each)";
+    /// The command is older than those that the broker still knows.
+    STALE_COMMAND = 26, "stale_command", "the broker does not know any more whether that command was carried out (find out)";
+    /// The handler was lost while it may have carried out the command.
+    OUTCOME_UNKNOWN = 27, "outcome_unknown", "the handler was lost and may have carried out the command (find out)";
+    /// The handler was lost before it got the command.
+    NOT_EXECUTED = 28, "not_executed", "the handler was lost before it got the command (send it again)";
+    /// The value has another version.
+    VERSION_CONFLICT = 29, "version_conflict", "the value has another version (read it again)";
 
     /// The client said goodbye: its session is over.
     GOODBYE = 100, "goodbye", "the client ended its session";

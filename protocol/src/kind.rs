@@ -36,6 +36,9 @@ pub const REQUEST: u64 = 19;
 /// The reply to a request.
 pub const REPLY: u64 = 20;
 
+/// More of a streamed request.
+pub const FEED: u64 = 21;
+
 /// Enters a channel.
 pub const JOIN: u64 = 32;
 /// Leaves it.
@@ -57,6 +60,17 @@ pub const WILL_SET: u64 = 40;
 /// Takes it back.
 pub const WILL_CLEAR: u64 = 41;
 
+/// Ends the wait for a request's outcome.
+pub const CANCEL: u64 = 42;
+/// Lets the other side of a streamed request send more.
+pub const CREDIT: u64 = 43;
+/// Offers a service.
+pub const SERVE: u64 = 44;
+/// Does not offer it any more.
+pub const UNSERVE: u64 = 45;
+/// Sets or deletes a retained value under conditions.
+pub const PUT: u64 = 46;
+
 /// The request with that position was carried out.
 pub const DONE: u64 = 48;
 /// The join was carried out.
@@ -69,6 +83,13 @@ pub const MEMBERS: u64 = 51;
 pub const PRESENCE: u64 = 52;
 /// The message with that position was refused.
 pub const REFUSAL: u64 = 53;
+
+/// A request is over before it was replied to.
+pub const CANCELLED: u64 = 54;
+/// Who has an exclusive service.
+pub const LEASE: u64 = 55;
+/// The value was set or deleted.
+pub const STORED: u64 = 56;
 
 /// Whether frames of this kind are messages, which have a position.
 pub const fn is_counted(kind: u64) -> bool {

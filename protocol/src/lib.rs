@@ -36,12 +36,12 @@ pub use code::Code;
 pub use decoder::{PREFIX_BYTES, RawFrame};
 pub use error::FrameError;
 pub use frame::{
-    BrokerFrame, Change, ChannelSettings, ClientFrame, Gap, Member, Policy, Run, Start, Status,
-    Will,
+    BrokerFrame, Change, ChannelSettings, ClientFrame, Credit, Gap, LeaseState, Member, Policy,
+    Put, Run, ServeMode, Start, Status, Will,
 };
 pub use handshake::{Hello, Resume, Resumed, Version, Welcome};
 pub use id::{ChannelId, ClientId, Epoch, ResumeToken};
 pub use limits::Limits;
 pub use message::{ContentType, Message, Retain, Target};
-pub use name::{ChannelName, ClientName, NameError};
+pub use name::{ChannelName, ClientName, NameError, ServiceName};
 pub use topic::{Topic, TopicError, TopicFilter};

@@ -46,6 +46,12 @@ pub const MEMBERS_PER_FRAME_MAX: usize = 128;
 /// The wills of one member of a channel are at most this many: they are all published at one moment.
 pub const WILLS_MAX: usize = 16;
 
+/// The method of a request has at most this many bytes: it is a name and not an argument.
+pub const METHOD_BYTES_MAX: usize = 255;
+
+/// The description of a service has at most this many bytes: operators are shown all of them.
+pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
+
 /// What a broker allows its clients, as its `Welcome` tells them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {

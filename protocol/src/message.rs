@@ -38,7 +38,18 @@ pub enum Message<'a> {
         /// The payload.
         payload: &'a [u8],
     },
-    /// Answers a request.
+    /// More of a streamed request, from who made it.
+    Feed {
+        /// The position of the request.
+        request: u64,
+        /// Whether more follows.
+        more: bool,
+        /// What the payload is.
+        content: ContentType,
+        /// The payload.
+        payload: &'a [u8],
+    },
+    /// Answers a request, or a part of the answer.
     Reply {
         /// Who asked.
         to: ClientId,
@@ -46,6 +57,8 @@ pub enum Message<'a> {
         request: u64,
         /// `None` is success; else why it failed.
         error: Option<Code>,
+        /// Whether this is a part, and more follows.
+        more: bool,
         /// What the payload is.
         content: ContentType,
         /// The payload.
@@ -55,10 +68,12 @@ pub enum Message<'a> {
     Request {
         /// The receiver.
         to: Target<'a>,
-        /// How long the sender waits for the reply, in milliseconds.
+        /// How long the sender waits for the reply, in milliseconds; 0 is as long as there is.
         deadline_ms: u32,
         /// The command id, if the request must be carried out at most once.
         command: Option<[u8; 16]>,
+        /// How many bytes of a reply in parts may come at first; 0 wants a single reply.
+        window: u32,
         /// What is asked for.
         method: &'a str,
         /// What the payload is.
@@ -75,6 +90,8 @@ pub enum Target<'a> {
     Id(ClientId),
     /// The client that has that name now, not yet checked.
     Name(&'a str),
+    /// Whoever serves that, not yet checked; for requests only.
+    Service(&'a str),
 }
 
 /// Whether a channel keeps a published message as the last value of its topic.
@@ -130,6 +147,7 @@ impl<'a> Message<'a> {
         match self {
             Self::Broadcast { payload, .. }
             | Self::Direct { payload, .. }
+            | Self::Feed { payload, .. }
             | Self::Publish { payload, .. }
             | Self::Reply { payload, .. }
             | Self::Request { payload, .. } => payload,
@@ -141,6 +159,7 @@ impl<'a> Message<'a> {
         match self {
             Self::Broadcast { content, .. }
             | Self::Direct { content, .. }
+            | Self::Feed { content, .. }
             | Self::Publish { content, .. }
             | Self::Reply { content, .. }
             | Self::Request { content, .. } => *content,
@@ -176,28 +195,39 @@ impl<'a> Message<'a> {
             kind::DIRECT => {
                 expect(4)?;
                 Ok(Self::Direct {
-                    to: Target::read(r)?,
+                    to: Target::read_client(r)?,
                     content: ContentType(r.u16()?),
                     payload: r.bytes()?,
                 })
             }
             kind::REQUEST => {
-                expect(7)?;
+                expect(8)?;
                 Ok(Self::Request {
                     to: Target::read(r)?,
                     deadline_ms: r.u32()?,
                     command: r.optional(Reader::bytes_of)?,
+                    window: r.u32()?,
                     method: r.text()?,
                     content: ContentType(r.u16()?),
                     payload: r.bytes()?,
                 })
             }
+            kind::FEED => {
+                expect(5)?;
+                Ok(Self::Feed {
+                    request: r.uint()?,
+                    more: r.bool()?,
+                    content: ContentType(r.u16()?),
+                    payload: r.bytes()?,
+                })
+            }
             kind::REPLY => {
-                expect(6)?;
+                expect(7)?;
                 Ok(Self::Reply {
                     to: ClientId(r.uint()?),
                     request: r.uint()?,
                     error: r.optional(Reader::u16)?.map(Code),
+                    more: r.bool()?,
                     content: ContentType(r.u16()?),
                     payload: r.bytes()?,
                 })
@@ -245,34 +275,50 @@ impl<'a> Message<'a> {
                 to,
                 deadline_ms,
                 command,
+                window,
                 method,
                 content,
                 payload,
             } => {
-                w.array(7).uint(kind::REQUEST);
+                w.array(8).uint(kind::REQUEST);
                 to.write(w);
                 w.uint(deadline_ms.into())
                     .optional(command, |w, id| {
                         w.bytes(&id);
                     })
+                    .uint(window.into())
                     .text(method)
                     .uint(content.0.into())
                     .bytes(payload)
             }
+            Self::Feed {
+                request,
+                more,
+                content,
+                payload,
+            } => w
+                .array(5)
+                .uint(kind::FEED)
+                .uint(request)
+                .bool(more)
+                .uint(content.0.into())
+                .bytes(payload),
             Self::Reply {
                 to,
                 request,
                 error,
+                more,
                 content,
                 payload,
             } => w
-                .array(6)
+                .array(7)
                 .uint(kind::REPLY)
                 .uint(to.0)
                 .uint(request)
                 .optional(error, |w, code| {
                     w.uint(code.0.into());
                 })
+                .bool(more)
                 .uint(content.0.into())
                 .bytes(payload),
         };
@@ -292,6 +338,17 @@ impl Retain {
 
 impl<'a> Target<'a> {
     fn read(r: &mut Reader<'a>) -> Result<Self, FrameError> {
+        if !r.at_array()? {
+            return Self::read_client(r);
+        }
+        match r.array()? {
+            1 => r.text().map(Self::Service),
+            _ => Err(FrameError::malformed("a service is an array with its name")),
+        }
+    }
+
+    /// Reads a target that is one client.
+    fn read_client(r: &mut Reader<'a>) -> Result<Self, FrameError> {
         if r.at_text()? {
             r.text().map(Self::Name)
         } else {
@@ -303,6 +360,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Id(id) => w.uint(id.0),
             Self::Name(name) => w.text(name),
+            Self::Service(name) => w.array(1).text(name),
         };
     }
 }

@@ -19,6 +19,10 @@ pub struct ChannelName(Arc<str>);
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ClientName(Arc<str>);
 
+/// The name of a service: 1 to 64 bytes of `[a-z0-9._-]`, not digits alone, as a client name is.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServiceName(Arc<str>);
+
 impl FromStr for ChannelName {
     type Err = NameError;
 
@@ -47,17 +51,15 @@ impl FromStr for ClientName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() > CLIENT_NAME_BYTES_MAX {
-            return Err(NameError::TooLong {
-                bytes: text.len(),
-                max: CLIENT_NAME_BYTES_MAX,
-            });
-        }
-        check_segment(text)?;
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(NameError::OnlyDigits);
-        }
-        Ok(Self(text.into()))
+        check_single(text).map(|()| Self(text.into()))
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        check_single(text).map(|()| Self(text.into()))
     }
 }
 
@@ -86,6 +88,7 @@ macro_rules! text {
 
 text!(ChannelName);
 text!(ClientName);
+text!(ServiceName);
 
 /// Why a text is not a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -100,8 +103,8 @@ pub enum NameError {
         /// The first such character.
         found: char,
     },
-    /// A client name of digits alone, which would be taken for an id.
-    #[error("a client name cannot be digits alone (that is how an id looks)")]
+    /// A client or service name of digits alone, which would be taken for an id.
+    #[error("such a name cannot be digits alone (that is how an id looks)")]
     OnlyDigits,
     /// More bytes than a name of this kind has.
     #[error("the name has {bytes} bytes, the limit is {max}")]
@@ -111,6 +114,21 @@ pub enum NameError {
         /// The limit.
         max: usize,
     },
+}
+
+/// Whether a text is the name of a client or service.
+fn check_single(text: &str) -> Result<(), NameError> {
+    if text.len() > CLIENT_NAME_BYTES_MAX {
+        return Err(NameError::TooLong {
+            bytes: text.len(),
+            max: CLIENT_NAME_BYTES_MAX,
+        });
+    }
+    check_segment(text)?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(NameError::OnlyDigits);
+    }
+    Ok(())
 }
 
 fn check_segment(segment: &str) -> Result<(), NameError> {

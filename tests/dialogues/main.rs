@@ -557,21 +557,6 @@ mod direct {
         ana.sends_to(Target::Id(bo.id), "6");
         assert_eq!(payloads(&bo.hears()), ["6"]);
     }
-
-    #[test]
-    fn requests_between_clients_are_refused_until_there_are_services() {
-        let mut world = World::default();
-        let (mut ana, bo) = (world.client("ana"), world.client("bo"));
-        let request = ana.says(&ClientFrame::Message(Message::Request {
-            to: Target::Id(bo.id),
-            deadline_ms: 1_000,
-            command: None,
-            method: "print",
-            content: ContentType::BYTES,
-            payload: b"",
-        }));
-        assert_eq!(refusals(&ana.hears()), [(request, Code::NOT_SUPPORTED)]);
-    }
 }
 
 mod sessions {
@@ -984,6 +969,7 @@ mod operators {
             to: Target::Id(ClientId::HUB),
             deadline_ms: 1_000,
             command: None,
+            window: 0,
             method,
             content: ContentType::CBOR,
             payload: arguments,

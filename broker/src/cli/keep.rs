@@ -81,7 +81,7 @@ fn settings(args: &Args, before: &SettingsView) -> ChannelSettings {
     // What cannot be said on the wire is more than any broker grants.
     let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let ms = |ms: u64| millis(Duration::from_millis(ms));
-    let debounce_ms = args.debounce.map_or(ms(before.debounce_ms), millis);
+    let debounce_ms = args.debounce.map_or_else(|| ms(before.debounce_ms), millis);
     if args.messages == 0 {
         return ChannelSettings {
             debounce_ms,
@@ -95,7 +95,7 @@ fn settings(args: &Args, before: &SettingsView) -> ChannelSettings {
     ChannelSettings {
         history_messages: args.messages,
         history_bytes: args.bytes.unwrap_or(bytes),
-        history_age_ms: args.age.map_or(ms(age_ms), millis),
+        history_age_ms: args.age.map_or_else(|| ms(age_ms), millis),
         debounce_ms,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use localhub_protocol::admin::{
     self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, HubView,
-    MembershipView, Named, Page, SessionView, Sessions,
+    MembershipView, Named, Page, Services, SessionView, Sessions,
 };
 use localhub_protocol::{ChannelName, ClientId, Code, Status};
 
@@ -39,6 +39,7 @@ impl Hub {
             admin::CLOSED => admin::encode(&self.closed(&read(arguments)?, now)?),
             admin::CHANNELS => admin::encode(&self.channels(&read(arguments)?)?),
             admin::CHANNEL => admin::encode(&self.channel(&read::<Named>(arguments)?.name)?),
+            admin::SERVICES => admin::encode(&self.services(&read(arguments)?, now)?),
             admin::KICK => {
                 let client = self.client(&read::<Named>(arguments)?.name, now)?;
                 self.end(client.id, Code::KICKED, now, wakes);
@@ -73,6 +74,7 @@ impl Hub {
             log_lines_lost: self.counters.log_lines_lost.count(),
             ..HubView::default()
         };
+        [view.requests, view.commands, view.command_bytes] = self.requests.totals();
         for place in registry.sessions.values() {
             let holds = place.session.outbox.holds();
             view.messages_out += holds.totals.messages;
@@ -177,6 +179,15 @@ impl Hub {
             channels,
             more: rest.next().is_some(),
         })
+    }
+
+    fn services(&self, page: &Page, now: Duration) -> Result<Services, Refusal> {
+        let after = match &page.after {
+            Some(text) => Bound::Excluded(text.parse().map_err(Refusal::BadServiceName)?),
+            None => Bound::Unbounded,
+        };
+        let (services, more) = self.requests.services(after, entries(page), now);
+        Ok(Services { services, more })
     }
 
     /// One channel.

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use localhub_protocol::limits::{
     PRESENCE_STATE_BYTES_MAX, WILLS_MAX,
 };
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ChannelName, ChannelSettings, ClientFrame, ClientId, Code,
-    ContentType, Member as WireMember, Message, Policy, Retain, Start, Status, Topic, TopicFilter,
-    Will, admin,
+    BrokerFrame, Change, ChannelId, ChannelName, ChannelSettings, ClientFrame, ClientId,
+    ClientName, Code, ContentType, Member as WireMember, Message, Policy, Put, Retain, Start,
+    Status, Topic, TopicFilter, Will, admin,
 };
 use parking_lot::Mutex;
 
@@ -20,6 +20,7 @@ use super::budget::Budget;
 use super::history::{Bounds, History};
 use super::outbox::{Delivery, Entry, Origin, Outbox, Sender};
 use super::topics::TopicTree;
+use super::values::{RETAINED_BYTES, Retained, Values, ValuesLimits};
 use super::{Refusal, Session, Wakes};
 
 /// The members of one channel, its retained values, and the one order in which all members see its
@@ -36,14 +37,18 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     limits: ChannelLimits,
     budget: Arc<Budget>,
+    /// Where to say when a value ends.
+    alarms: Arc<ValueAlarms>,
     state: Mutex<State>,
 }
+
+/// When values of channels end by themselves, by channel. A leaf, as the outboxes are.
+pub(super) type ValueAlarms = Mutex<BTreeSet<(Duration, ChannelName)>>;
 
 /// How much one channel may keep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelLimits {
-    pub(super) retained_topics: u64,
-    pub(super) retained_bytes: u64,
+    pub(super) values: ValuesLimits,
     pub(super) history_messages: u64,
     pub(super) history_bytes: u64,
     pub(super) history_age: Duration,
@@ -52,7 +57,7 @@ pub(super) struct ChannelLimits {
 /// The longest debounce: a member that is gone for a minute is away.
 const DEBOUNCE_MAX: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     offset: u64,
     revision: u64,
@@ -62,8 +67,9 @@ struct State {
     filters: TopicTree,
     /// The receivers of topics published lately; emptied whenever filters change.
     routes: BTreeMap<Box<str>, Box<[Route]>>,
-    retained: BTreeMap<Topic, Retained>,
-    retained_bytes: u64,
+    values: Values,
+    /// When the hub looks at values that end by themselves.
+    value_alarm: Option<Duration>,
     history: Option<Box<History>>,
     debounce: Duration,
     /// The charges of all members' wills.
@@ -115,15 +121,6 @@ pub(super) struct Absence {
     pub(super) wills_after: Vec<Duration>,
 }
 
-#[derive(Debug)]
-struct Retained {
-    sender: Arc<Sender>,
-    offset: u64,
-    frame: Bytes,
-    content: ContentType,
-    payload_bytes: usize,
-}
-
 /// Messages of one client to one channel, and to one topic if they have one, as they came in.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
@@ -138,28 +135,9 @@ pub(super) struct Run<'a> {
 /// Topics whose receivers are remembered: more than a program has in use at one time.
 const ROUTES_MAX: usize = 4_096;
 
-/// What a retained value or a will costs beside its frame.
-const RETAINED_BYTES: u64 = 256;
-
 impl Testament {
     fn charge(&self) -> u64 {
         self.frame.len() as u64 + RETAINED_BYTES
-    }
-}
-
-impl Retained {
-    fn charge(&self) -> u64 {
-        self.frame.len() as u64 + RETAINED_BYTES
-    }
-
-    fn entry(&self, channel: ChannelId) -> Entry {
-        let origin = Origin::Channel {
-            channel,
-            sender: Some(self.sender.clone()),
-            first: self.offset,
-            retained: true,
-        };
-        Entry::new(origin, self.frame.clone(), 1)
     }
 }
 
@@ -169,13 +147,28 @@ impl Channel {
         name: ChannelName,
         limits: ChannelLimits,
         budget: Arc<Budget>,
+        alarms: Arc<ValueAlarms>,
     ) -> Self {
+        let state = State {
+            offset: 0,
+            revision: 0,
+            members: BTreeMap::new(),
+            watchers: 0,
+            filters: TopicTree::default(),
+            routes: BTreeMap::new(),
+            values: Values::new(limits.values, budget.clone()),
+            value_alarm: None,
+            history: None,
+            debounce: Duration::ZERO,
+            wills_bytes: 0,
+        };
         Self {
             id,
             name,
             limits,
             budget,
-            state: Mutex::default(),
+            alarms,
+            state: Mutex::new(state),
         }
     }
 
@@ -236,9 +229,12 @@ impl Channel {
         );
     }
 
-    /// Removes a member with its subscriptions and wills, and tells those who watch why.
-    pub(super) fn leave(&self, client: ClientId, cause: Code, wakes: &mut Wakes) {
+    /// Removes a member with its subscriptions, wills and values, and tells those who watch why.
+    pub(super) fn leave(&self, client: ClientId, cause: Code, now: Duration, wakes: &mut Wakes) {
         let mut state = self.state.lock();
+        while let Some(topic) = state.values.first_owned(client) {
+            self.end_value(&mut state, &topic, now, wakes);
+        }
         let Some(hidden) = state.members.get(&client).map(|member| member.hidden) else {
             return;
         };
@@ -323,22 +319,14 @@ impl Channel {
     /// Leaves a message to be published when the member is lost.
     pub(super) fn set_will(&self, client: ClientId, will: &Will<'_>) -> Result<(), Refusal> {
         let topic: Topic = will.topic.parse().map_err(Refusal::BadTopic)?;
-        let mut frame = Vec::new();
-        ClientFrame::Message(Message::Publish {
-            channel: self.id,
-            retain: will.retain,
-            content: will.content,
-            topic: will.topic,
-            payload: will.payload,
-        })
-        .encode(&mut frame);
+        let run = self.value_run(will.retain, will.content, will.topic, will.payload);
         let will = Testament {
             delay: Duration::from_millis(will.delay_ms.into()),
             topic,
             retain: will.retain,
             content: will.content,
             payload_bytes: will.payload.len(),
-            frame: frame.into(),
+            frame: run.frames,
         };
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -657,11 +645,8 @@ impl Channel {
             }
             (Start::Live, _) => (vec![], offset),
             (Start::Retained, _) => {
-                let retained = state.retained.iter();
-                let entries = retained
-                    .filter(|(topic, _)| filter.matches(topic.as_str()))
-                    .map(|(_, retained)| retained.entry(self.id));
-                (entries.collect(), offset)
+                let values = state.values.matching(filter);
+                (values.map(|value| value.entry(self.id)).collect(), offset)
             }
             (start, Some(history)) => history.replay(filter, start),
             (_, None) => (vec![], offset),
@@ -717,6 +702,9 @@ impl Channel {
         }
         if let (Some(topic), Retain::Set | Retain::Clear) = (run.topic, run.retain) {
             self.retain(state, sender, topic, &run)?;
+            if state.value_alarm.is_some() {
+                self.set_value_alarm(state, wakes);
+            }
         }
         let first = state.offset + 1;
         if let (Some(topic), Some(history)) = (run.topic, &mut state.history) {
@@ -765,40 +753,117 @@ impl Channel {
         topic: &str,
         run: &Run<'_>,
     ) -> Result<(), Refusal> {
-        let before = state.retained.get(topic).map_or(0, Retained::charge);
         if run.retain == Retain::Clear {
-            state.retained.remove(topic);
-            state.retained_bytes -= before;
-            self.budget.refund(before);
+            state.values.clear(topic);
             return Ok(());
         }
-        let value = Retained {
-            sender: sender.clone(),
-            offset: state.offset + 1,
-            // Its own allocation: a kept value must not keep a whole read buffer.
-            frame: Bytes::copy_from_slice(&run.frames),
-            content: run.content,
-            payload_bytes: run.payload_bytes,
-        };
-        let after = value.charge();
-        let bytes = state.retained_bytes - before + after;
-        if bytes > self.limits.retained_bytes
-            || before == 0 && state.retained.len() as u64 >= self.limits.retained_topics
-            || after > before && !self.budget.fits(after - before)
-        {
-            return Err(Refusal::RetainedFull);
+        // Its own allocation: a kept value must not keep a whole read buffer.
+        let frame = Bytes::copy_from_slice(&run.frames);
+        let offset = state.offset + 1;
+        let value = Retained::new(
+            sender.clone(),
+            offset,
+            frame,
+            run.content,
+            run.payload_bytes,
+        );
+        state.values.set(topic, value)
+    }
+
+    /// Sets or deletes a value, if it has the version that it is to have. Gives the offset of the message.
+    pub(super) fn put(
+        &self,
+        session: &Session,
+        sender: &Arc<Sender>,
+        put: &Put<'_>,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<u64, Refusal> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if !state.members.contains_key(&session.id) {
+            return Err(Refusal::NotAMember);
         }
-        self.budget.refund(before);
-        self.budget.charge(after);
-        state.retained_bytes = bytes;
-        match state.retained.get_mut(topic) {
-            Some(kept) => *kept = value,
-            None => {
-                let topic = topic.parse().map_err(Refusal::BadTopic)?;
-                state.retained.insert(topic, value);
-            }
+        let version = state.values.version(put.topic);
+        if let Some(expected) = put.expect.filter(|expected| *expected != version) {
+            return Err(Refusal::VersionConflict { expected, version });
         }
-        Ok(())
+        let run = self.value_run(put.retain, put.content, put.topic, put.payload);
+        self.carry_out(state, sender, run, now, wakes)?;
+        if put.retain == Retain::Set {
+            let ttl = Duration::from_millis(put.ttl_ms.into());
+            let until = (!ttl.is_zero()).then_some(now + ttl);
+            let owner = put.owned.then_some(session.id);
+            state.values.bind(put.topic, until, owner);
+            self.set_value_alarm(state, wakes);
+        }
+        Ok(state.offset)
+    }
+
+    /// Deletes the values whose time is over.
+    pub(super) fn end_values(&self, now: Duration, wakes: &mut Wakes) {
+        let mut state = self.state.lock();
+        while let Some(topic) = state.values.first_due(now) {
+            self.end_value(&mut state, &topic, now, wakes);
+        }
+        self.set_value_alarm(&mut state, wakes);
+    }
+
+    /// Deletes a value, and says so in the channel: the hub does, not the client that set it.
+    fn end_value(&self, state: &mut State, topic: &Topic, now: Duration, wakes: &mut Wakes) {
+        let hub = Arc::new(Sender {
+            client: ClientId::HUB,
+            name: ClientName::hub(),
+        });
+        let run = self.value_run(Retain::Clear, ContentType::BYTES, topic.as_str(), b"");
+        if let Err(refusal) = self.carry_out(state, &hub, run, now, wakes) {
+            debug_assert!(false, "a value can always be deleted: {refusal}");
+            state.values.clear(topic.as_str());
+        }
+    }
+
+    /// A publish that was not sent as one.
+    fn value_run<'a>(
+        &self,
+        retain: Retain,
+        content: ContentType,
+        topic: &'a str,
+        payload: &[u8],
+    ) -> Run<'a> {
+        let mut frame = Vec::new();
+        ClientFrame::Message(Message::Publish {
+            channel: self.id,
+            retain,
+            content,
+            topic,
+            payload,
+        })
+        .encode(&mut frame);
+        Run {
+            topic: Some(topic),
+            retain,
+            content,
+            payload_bytes: payload.len(),
+            frames: frame.into(),
+            count: 1,
+        }
+    }
+
+    /// Has the hub come back when the next value ends.
+    fn set_value_alarm(&self, state: &mut State, wakes: &mut Wakes) {
+        let next = state.values.next_expiry();
+        let before = std::mem::replace(&mut state.value_alarm, next);
+        if before == next {
+            return;
+        }
+        let mut alarms = self.alarms.lock();
+        if let Some(at) = before {
+            alarms.remove(&(at, self.name.clone()));
+        }
+        if let Some(at) = next {
+            alarms.insert((at, self.name.clone()));
+            wakes.ring();
+        }
     }
 
     /// Tells those who watch of a change of one member, the member itself too.
@@ -840,7 +905,7 @@ impl Channel {
         let state = self.state.lock();
         let history = state.history.as_ref();
         state.members.is_empty()
-            && state.retained.is_empty()
+            && state.values.is_empty()
             && history.is_none_or(|history| history.messages() == 0)
     }
 
@@ -867,7 +932,7 @@ impl Channel {
                 })
                 .collect(),
             retained: state
-                .retained
+                .values
                 .iter()
                 .map(|(topic, retained)| admin::RetainedView {
                     topic: topic.to_string(),
@@ -887,8 +952,8 @@ impl Channel {
             members: state.members.len() as u64,
             subscriptions: state.filters.len() as u64,
             offset: state.offset,
-            retained: state.retained.len() as u64,
-            retained_bytes: state.retained_bytes,
+            retained: state.values.len() as u64,
+            retained_bytes: state.values.bytes(),
             history: history.map_or(0, History::messages),
             history_bytes: history.map_or(0, History::bytes),
         }
@@ -898,7 +963,7 @@ impl Channel {
     pub(super) fn kept_bytes(&self) -> u64 {
         let state = self.state.lock();
         let history = state.history.as_ref().map_or(0, |history| history.bytes());
-        state.retained_bytes + history + state.wills_bytes
+        state.values.bytes() + history + state.wills_bytes
     }
 
     /// The subscriptions of a member.
@@ -925,17 +990,11 @@ impl Channel {
             state.filters.len(),
             members.map(|member| member.filters.len()).sum::<usize>()
         );
-        assert_eq!(
-            state.retained_bytes,
-            state.retained.values().map(Retained::charge).sum::<u64>(),
-            "retained bytes"
-        );
-        assert!(
-            state
-                .retained
-                .values()
-                .all(|retained| retained.offset <= state.offset)
-        );
+        state.values.check(state.offset);
+        assert_eq!(state.value_alarm, state.values.next_expiry());
+        if let Some(at) = state.value_alarm {
+            assert!(self.alarms.lock().contains(&(at, self.name.clone())));
+        }
         if let Some(history) = &state.history {
             history.check(state.offset);
         }

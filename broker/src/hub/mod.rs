@@ -10,7 +10,10 @@
 //! - A channel is where peers meet: its members, its retained values, the order of its traffic.
 //! - An outbox is what waits to be written to one client, and what may have to be sent again.
 //!
-//! **Lock order:** a session's turn, then hub, then channel, then outbox. A directory entry is cloned
+//! - Requests are what one client has asked another, until there is an outcome; services and commands
+//!   are part of that.
+//!
+//! **Lock order:** a session's turn, then hub, then channel or requests, then outbox. A directory entry is cloned
 //! out and let go within one statement. [`Wakes`] fire when every lock is released.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,25 +36,31 @@ mod batch;
 mod budget;
 mod channel;
 mod closed;
+mod commands;
 mod history;
 mod identity;
 mod joined;
 mod outbox;
 mod peer;
 mod refusal;
+mod requests;
+mod services;
 mod session;
 mod suspects;
 mod sync;
 mod topics;
+mod values;
 mod wakes;
 
 use budget::Budget;
-use channel::{Channel, ChannelLimits};
+use channel::{Channel, ChannelLimits, ValueAlarms};
 use closed::{ClosedLog, End};
 use joined::Joined;
 use outbox::{Outbox, OutboxLimits};
+use requests::Requests;
 use session::{FIRST_GENERATION, Session};
 use suspects::Suspects;
+use values::ValuesLimits;
 
 pub use batch::Batch;
 pub use identity::{Identity, User};
@@ -110,6 +119,8 @@ pub struct Hub {
     budget: Arc<Budget>,
     directory: Directory,
     registry: Mutex<Registry>,
+    requests: Requests,
+    value_alarms: Arc<ValueAlarms>,
     /// A leaf, as the outboxes are.
     closed: Mutex<ClosedLog>,
     /// What happened so far.
@@ -215,8 +226,11 @@ pub enum Departure {
 impl Hub {
     /// Creates an empty hub.
     pub fn new(settings: Settings) -> Arc<Self> {
+        let budget = Arc::new(Budget::new(settings.memory_bytes));
         Arc::new(Self {
-            budget: Arc::new(Budget::new(settings.memory_bytes)),
+            requests: Requests::new(budget.clone()),
+            value_alarms: Arc::default(),
+            budget,
             directory: Directory::default(),
             registry: Mutex::default(),
             closed: Mutex::default(),
@@ -375,6 +389,7 @@ impl Hub {
             self.end(session.id, Code::BAD_POSITION, now, wakes);
             return Err(Code::BAD_POSITION.into());
         };
+        self.requests.set_away(session.id, false);
         for channel in channels.iter() {
             channel.set_present(session.id, false, wakes);
         }
@@ -505,6 +520,7 @@ impl Hub {
             Err(cause) => return self.remove(registry, session.id, cause, now, wakes),
         };
         session.outbox.detach();
+        self.requests.set_away(session.id, true);
         let until = now + place.ttl;
         let mut alarms = Vec::new();
         for channel in place.joined.iter() {
@@ -541,8 +557,41 @@ impl Hub {
     }
 
     /// Does what is due: ends the sessions whose time to come back is over, publishes wills, tells of
-    /// members that are away. Returns when there is something to do next.
+    /// members that are away, ends waits for replies. Returns when there is something to do next; other calls
+    /// that bring something earlier say so by [`Wakes::takes_alarm`].
     pub fn expire(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
+        let sessions = self.expire_sessions(now, wakes);
+        // Sessions that ended have ended requests and values.
+        let requests = self.requests.expire(now, wakes);
+        let values = self.expire_values(now, wakes);
+        let next = sessions.into_iter().chain(requests).chain(values);
+        wakes.takes_alarm();
+        next.min()
+    }
+
+    fn expire_values(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
+        loop {
+            let name = {
+                let alarms = self.value_alarms.lock();
+                let (at, name) = alarms.first()?;
+                if *at > now {
+                    return Some(*at);
+                }
+                name.clone()
+            };
+            let mut registry = self.registry.lock();
+            let Some(channel) = registry.channels.get(&name) else {
+                self.value_alarms.lock().retain(|(_, known)| *known != name);
+                continue;
+            };
+            channel.end_values(now, wakes);
+            if channel.is_idle() {
+                registry.channels.remove(&name);
+            }
+        }
+    }
+
+    fn expire_sessions(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
         loop {
@@ -669,8 +718,10 @@ impl Hub {
         self.directory.ids.remove(&client);
         self.directory.names.remove(&place.session.name);
         place.session.next_generation();
+        let sent = place.session.outbox.seal();
+        self.requests.depart(client, sent, now, wakes);
         for channel in place.joined.iter() {
-            self.part(registry, channel, &place.session, code, wakes);
+            self.part(registry, channel, &place.session, code, now, wakes);
         }
         let outbox = &place.session.outbox;
         outbox.close(code, wakes);
@@ -691,9 +742,10 @@ impl Hub {
         channel: &Arc<Channel>,
         session: &Session,
         cause: Code,
+        now: Duration,
         wakes: &mut Wakes,
     ) {
-        channel.leave(session.id, cause, wakes);
+        channel.leave(session.id, cause, now, wakes);
         if channel.is_idle() {
             registry.channels.remove(&channel.name);
         } else if let Some(until) = channel.history_until() {
@@ -741,14 +793,17 @@ impl Hub {
         let channel = registry.channels.entry(name).or_insert_with_key(|name| {
             registry.channels_so_far += 1;
             let limits = ChannelLimits {
-                retained_topics: self.settings.retained_topics,
-                retained_bytes: self.settings.retained_bytes,
+                values: ValuesLimits {
+                    topics: self.settings.retained_topics,
+                    bytes: self.settings.retained_bytes,
+                },
                 history_messages: self.settings.history_messages,
                 history_bytes: self.settings.history_bytes,
                 history_age: self.settings.history_age,
             };
             let id = ChannelId(registry.channels_so_far);
-            Arc::new(Channel::new(id, name.clone(), limits, self.budget.clone()))
+            let (budget, alarms) = (self.budget.clone(), self.value_alarms.clone());
+            Arc::new(Channel::new(id, name.clone(), limits, budget, alarms))
         });
         place.joined.insert(channel.clone());
         Ok(channel.clone())
@@ -760,6 +815,7 @@ impl Hub {
         session: &Session,
         generation: u64,
         channel: &Arc<Channel>,
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let mut registry = self.registry.lock();
@@ -772,7 +828,7 @@ impl Hub {
         if place.joined.remove(channel.id).is_none() {
             return Err(Refusal::NotAMember);
         }
-        self.part(registry, channel, session, Code::GOODBYE, wakes);
+        self.part(registry, channel, session, Code::GOODBYE, now, wakes);
         Ok(())
     }
 
@@ -828,6 +884,9 @@ impl Hub {
                 );
             }
         }
+        self.requests
+            .check(&|client| registry.sessions.contains_key(&client));
+        held += self.requests.held();
         assert_eq!(held, self.budget.used(), "the budget is what is held");
     }
 }

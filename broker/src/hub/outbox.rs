@@ -126,6 +126,17 @@ pub(super) struct Entry {
     policy: Policy,
 }
 
+/// What became of messages of one client to another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Offer {
+    /// They are queued, the first of them at that position.
+    Queued(u64),
+    /// There is no room for them.
+    Full,
+    /// The session is over.
+    Over,
+}
+
 /// A channel's messages for one of its members.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery<'a> {
@@ -168,6 +179,9 @@ const ENTRY_BYTES: u64 = 160;
 
 /// An outbox above this share of its limit makes publishers wait a moment.
 const STALL_SHARE: u64 = 2;
+
+/// No connection has this generation.
+const SEALED: u64 = u64::MAX;
 
 /// There is always room for so many positions of topics.
 const LATEST_MIN: usize = 64;
@@ -376,24 +390,25 @@ impl Outbox {
         entry
     }
 
-    /// Queues messages of one client to this one; `false`, and nothing is queued, if they do not fit.
-    pub(super) fn offer(self: &Arc<Self>, entry: &Entry, wakes: &mut Wakes) -> bool {
+    /// Queues messages of one client to this one, if they fit.
+    pub(super) fn offer(self: &Arc<Self>, entry: &Entry, wakes: &mut Wakes) -> Offer {
         let mut state = self.state.lock();
         if state.over {
-            return true;
+            return Offer::Over;
         }
         let charge = entry.charge();
         while !self.fits(&state, charge, entry.count) {
             if !self.release(&mut state) {
-                return false;
+                return Offer::Full;
             }
         }
+        let at = state.queued + 1;
         self.append(&mut state, entry.clone(), charge, Policy::DropOldest);
         if self.is_worth_waiting_for(&state, STALL_MAX) {
             wakes.stall(self, STALL_MAX);
         }
         wakes.writers.extend(state.writer.take());
-        true
+        Offer::Queued(at)
     }
 
     /// Queues an answer to the client's own request, limit or not: a client that does not read
@@ -543,6 +558,24 @@ impl Outbox {
             .map(|entry| entry.count)
             .sum();
         Some((state.messages, lost))
+    }
+
+    /// Lets nobody take or queue anything any more. Gives the position of the last message that was ever sent.
+    pub(super) fn seal(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.generation = SEALED;
+        state.over = true;
+        state.passed
+    }
+
+    /// Whether the session is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().over
+    }
+
+    /// Whether the session has no connection now.
+    pub(super) fn is_absent(&self) -> bool {
+        self.state.lock().absent
     }
 
     /// The connection is gone: nothing of it is told any more.

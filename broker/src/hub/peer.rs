@@ -7,12 +7,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use localhub_protocol::limits::{HEADER_BYTES_MAX, PRESENCE_STATE_BYTES_MAX};
 use localhub_protocol::{
     BrokerFrame, ChannelId, ClientFrame, ClientId, ClientName, Code, ContentType, Message, Policy,
-    RawFrame, Retain, Start, Target, TopicFilter, Will,
+    Put, RawFrame, Retain, Start, Target, TopicFilter, Will,
 };
 
 use super::channel::{Channel, Run};
 use super::joined::Joined;
-use super::outbox::{Entry, Origin, Sender};
+use super::outbox::{Entry, Offer, Origin, Sender};
+use super::requests::{Asked, Replied};
 use super::session::{FIRST_GENERATION, Session};
 use super::wakes::STALL_MAX;
 use super::{Batch, Close, Hub, Refusal, Wakes};
@@ -219,7 +220,7 @@ impl Peer {
             }
             ClientFrame::Leave { channel } => {
                 *received += 1;
-                (*received, self.leave(*received, channel, wakes))
+                (*received, self.leave(*received, channel, now, wakes))
             }
             ClientFrame::PresenceSet { channel, state } => {
                 *received += 1;
@@ -270,6 +271,38 @@ impl Peer {
                 *received += 1;
                 let outcome = self.set_will(channel, &will);
                 (*received, self.done(*received, outcome, wakes))
+            }
+            ClientFrame::Cancel { request } => {
+                *received += 1;
+                let key = (self.session.id, request);
+                self.hub.requests.cancel(key, now, wakes);
+                (*received, Ok(()))
+            }
+            ClientFrame::Credit(credit) => {
+                *received += 1;
+                let requests = &self.hub.requests;
+                (*received, requests.credit(self.session.id, credit, wakes))
+            }
+            ClientFrame::Serve {
+                service,
+                mode,
+                description,
+            } => {
+                *received += 1;
+                let offer = (service, mode, description);
+                let requests = &self.hub.requests;
+                let outcome = requests.serve(&self.session, *received, offer, wakes);
+                (*received, outcome)
+            }
+            ClientFrame::Unserve { service } => {
+                *received += 1;
+                let requests = &self.hub.requests;
+                let outcome = requests.unserve(&self.session, *received, service, wakes);
+                (*received, outcome)
+            }
+            ClientFrame::Put { channel, put } => {
+                *received += 1;
+                (*received, self.put(*received, channel, &put, now, wakes))
             }
             ClientFrame::WillClear { channel, topic } => {
                 *received += 1;
@@ -358,12 +391,47 @@ impl Peer {
                     self.administer(first, method, payload, now, turn, wakes);
                     Ok(())
                 }
-                Message::Request { .. } => Err(Refusal::NotSupported {
-                    what: "a request to another client",
-                }),
-                Message::Reply { .. } => Err(Refusal::NotSupported {
-                    what: "a reply to another client",
-                }),
+                Message::Request { to, .. } => {
+                    let asked = Asked {
+                        caller: &self.session,
+                        sender: &self.sender,
+                        message,
+                        frames: keep(rest, end),
+                        position: first,
+                    };
+                    let named = self.find(to);
+                    self.hub.requests.ask(asked, named, now, wakes)
+                }
+                Message::Reply {
+                    to,
+                    request,
+                    error,
+                    more,
+                    content,
+                    payload,
+                } => {
+                    let reply = Replied {
+                        handler: &self.session,
+                        sender: &self.sender,
+                        to: (to, request),
+                        error,
+                        more,
+                        content,
+                        payload,
+                        frames: keep(rest, end),
+                        position: first,
+                    };
+                    self.hub.requests.reply(reply, now, wakes)
+                }
+                Message::Feed { request, more, .. } => {
+                    let origin = Origin::Direct {
+                        sender: self.sender.clone(),
+                        first,
+                    };
+                    let entry = Entry::new(origin, keep(rest, end), 1);
+                    let key = (self.session.id, request);
+                    self.hub.requests.feed(key, more, &entry, wakes)
+                }
             }
         };
         if let Err(refusal) = outcome {
@@ -380,21 +448,25 @@ impl Peer {
         count: u64,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
-        let directory = &self.hub.directory;
-        let receiver = match to {
-            Target::Id(client) => directory.ids.get(&client).map(|found| Arc::clone(&found)),
-            Target::Name(name) => directory.names.get(name).map(|found| Arc::clone(&found)),
-        };
-        let receiver = receiver.ok_or(Refusal::UnknownClient)?;
+        let receiver = self.find(to).ok_or(Refusal::UnknownClient)?;
         let origin = Origin::Direct {
             sender: self.sender.clone(),
             first,
         };
         let entry = Entry::new(origin, frames, count);
-        if receiver.outbox.offer(&entry, wakes) {
-            Ok(())
-        } else {
-            Err(Refusal::OutboxFull)
+        match receiver.outbox.offer(&entry, wakes) {
+            Offer::Queued(_) | Offer::Over => Ok(()),
+            Offer::Full => Err(Refusal::OutboxFull),
+        }
+    }
+
+    /// The session of one client; a service is none.
+    fn find(&self, to: Target<'_>) -> Option<Arc<Session>> {
+        let directory = &self.hub.directory;
+        match to {
+            Target::Id(client) => directory.ids.get(&client).map(|found| Arc::clone(&found)),
+            Target::Name(name) => directory.names.get(name).map(|found| Arc::clone(&found)),
+            Target::Service(_) => None,
         }
     }
 
@@ -424,6 +496,7 @@ impl Peer {
             to: self.session.id,
             request,
             error,
+            more: false,
             content,
             payload: &payload,
         })
@@ -460,12 +533,13 @@ impl Peer {
         &mut self,
         request: u64,
         channel: ChannelId,
+        now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let channel = self.joined.remove(channel).ok_or(Refusal::NotAMember)?;
         let outcome = self
             .hub
-            .leave(&self.session, self.generation, &channel, wakes);
+            .leave(&self.session, self.generation, &channel, now, wakes);
         self.done(request, outcome, wakes)
     }
 
@@ -507,6 +581,28 @@ impl Peer {
             return Err(Refusal::PayloadTooLarge { bytes, max });
         }
         self.channel(channel)?.set_will(self.session.id, will)
+    }
+
+    fn put(
+        &self,
+        request: u64,
+        channel: ChannelId,
+        put: &Put<'_>,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal> {
+        let (bytes, max) = (
+            put.payload.len() as u64,
+            self.hub.settings.limits.payload_bytes,
+        );
+        if bytes > max {
+            return Err(Refusal::PayloadTooLarge { bytes, max });
+        }
+        let channel = self.channel(channel)?;
+        let offset = channel.put(&self.session, &self.sender, put, now, wakes)?;
+        let stored = BrokerFrame::Stored { request, offset };
+        self.session.outbox.answer(&stored, wakes);
+        Ok(())
     }
 
     /// Says that a request was carried out, if it was.

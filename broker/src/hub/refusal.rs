@@ -13,9 +13,21 @@ pub enum Refusal {
     /// An admin request that the broker does not know, or with other arguments than it takes.
     #[error("the broker does not know that request, or not with these arguments")]
     BadRequest,
+    /// The text is not a service name.
+    #[error("{0}")]
+    BadServiceName(NameError),
     /// The text is not a topic.
     #[error("{0}")]
     BadTopic(TopicError),
+    /// The command id was used for another command.
+    #[error("that command id was used for another command (use a new one for each)")]
+    IdReuse,
+    /// The arguments do not go together, or not with what is there.
+    #[error("{what}")]
+    Impossible {
+        /// Why.
+        what: &'static str,
+    },
     /// There may be no more of something.
     #[error("{what}: the limit is {limit}")]
     LimitReached {
@@ -24,18 +36,18 @@ pub enum Refusal {
         /// How many there may be.
         limit: u64,
     },
+    /// Nobody who is there serves it.
+    #[error("nobody serves that now (start it, or try again later)")]
+    NoSuchService,
     /// The sender is not a member of the channel.
     #[error("not a member of that channel (join it first)")]
     NotAMember,
+    /// The client does not serve that.
+    #[error("the client does not serve that")]
+    NotServing,
     /// The session holds no such subscription.
     #[error("no such subscription")]
     NotSubscribed,
-    /// The broker does not offer it.
-    #[error("{what} is not supported by this broker")]
-    NotSupported {
-        /// What was asked for.
-        what: &'static str,
-    },
     /// The receiver has too much waiting already.
     #[error("the receiver has too many unread messages (try again later)")]
     OutboxFull,
@@ -50,6 +62,9 @@ pub enum Refusal {
     /// The channel, or the hub, keeps as many retained values as it may.
     #[error("the channel keeps as many retained values as it may (clear some)")]
     RetainedFull,
+    /// The command is older than those that the hub still knows.
+    #[error("the broker does not know any more whether that command was carried out (find out)")]
+    StaleCommand,
     /// The presence state is too large.
     #[error("the presence state has {bytes} bytes, the limit is {max}")]
     StateTooLarge {
@@ -74,6 +89,17 @@ pub enum Refusal {
     /// Nobody goes by that id or name.
     #[error("no such client is connected")]
     UnknownClient,
+    /// The request is over, or was never made to this client.
+    #[error("the request is over, or was never made to this client")]
+    UnknownRequest,
+    /// The value has another version.
+    #[error("the value has version {version}, and not {expected} (read it again)")]
+    VersionConflict {
+        /// The version that it should have, 0 for none.
+        expected: u64,
+        /// The version that it has, 0 for none.
+        version: u64,
+    },
 }
 
 impl Refusal {
@@ -83,11 +109,18 @@ impl Refusal {
             Self::BadChannelName(_) => Code::BAD_CHANNEL_NAME,
             Self::BadFilter(_) => Code::BAD_FILTER,
             Self::BadRequest => Code::BAD_REQUEST,
+            Self::BadServiceName(_) => Code::BAD_SERVICE_NAME,
             Self::BadTopic(_) => Code::BAD_TOPIC,
+            Self::IdReuse => Code::ID_REUSE,
+            Self::Impossible { .. } => Code::BAD_REQUEST,
+            Self::NoSuchService => Code::NO_SUCH_SERVICE,
+            Self::NotServing => Code::NOT_SERVING,
+            Self::StaleCommand => Code::STALE_COMMAND,
+            Self::UnknownRequest => Code::UNKNOWN_REQUEST,
+            Self::VersionConflict { .. } => Code::VERSION_CONFLICT,
             Self::LimitReached { .. } => Code::LIMIT_REACHED,
             Self::NotAMember => Code::NOT_A_MEMBER,
             Self::NotSubscribed => Code::NOT_SUBSCRIBED,
-            Self::NotSupported { .. } => Code::NOT_SUPPORTED,
             Self::OutboxFull => Code::OUTBOX_FULL,
             Self::PayloadTooLarge { .. } => Code::PAYLOAD_TOO_LARGE,
             Self::RetainedFull => Code::RETAINED_FULL,

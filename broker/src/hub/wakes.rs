@@ -9,6 +9,8 @@ use super::outbox::Outbox;
 pub struct Wakes {
     pub(super) writers: Vec<Waker>,
     full: Vec<Full>,
+    /// Whether the hub has something to do earlier than it last said.
+    alarm: bool,
 }
 
 /// An outbox that publishers wait for.
@@ -33,6 +35,15 @@ impl Wakes {
     /// Wakes the writers of the outboxes that have something new.
     pub fn fire(&mut self) {
         self.writers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Whether [`Hub::expire`](super::Hub::expire) has something to do earlier than it last said. Says so once.
+    pub fn takes_alarm(&mut self) -> bool {
+        std::mem::take(&mut self.alarm)
+    }
+
+    pub(super) fn ring(&mut self) {
+        self.alarm = true;
     }
 
     /// Whether an outbox that was filled is so full that the publisher had better wait a moment.

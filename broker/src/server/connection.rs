@@ -500,6 +500,9 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             let now = self.shared.clock.now();
             let turn = self.peer.receive(&mut self.buffer, now, &mut self.wakes);
             self.wakes.fire();
+            if self.wakes.takes_alarm() {
+                self.shared.alarm.notify_one();
+            }
             let turn = turn?;
             if turn.stop {
                 info!(client = %self.peer.name(), "asked to stop");
@@ -574,7 +577,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             .hub
             .detach(self.peer, departure, now, &mut self.wakes);
         self.wakes.fire();
-        self.shared.parked.notify_one();
+        self.shared.alarm.notify_one();
     }
 
     /// Writes what is left, and the reason for the end.

@@ -72,8 +72,8 @@ struct Shared {
     stop_asked: Notify,
     /// Whether the broker stops: who has not said hello yet need not.
     stopping: watch::Sender<bool>,
-    /// A session was parked: the next one to expire may be another.
-    parked: Notify,
+    /// The hub may have something to do earlier than it last said.
+    alarm: Notify,
     complaints: Mutex<Complaints>,
     processes: Processes,
 }
@@ -129,7 +129,7 @@ impl Broker {
             connections: AtomicU64::new(0),
             stop_asked: Notify::new(),
             stopping: watch::Sender::new(false),
-            parked: Notify::new(),
+            alarm: Notify::new(),
             complaints: Mutex::default(),
             processes: Processes::default(),
         });
@@ -364,10 +364,10 @@ async fn expire(shared: Arc<Shared>) {
             Some(next) => {
                 tokio::select! {
                     () = sleep_until(shared.clock.at(next)) => {}
-                    () = shared.parked.notified() => {}
+                    () = shared.alarm.notified() => {}
                 }
             }
-            None => shared.parked.notified().await,
+            None => shared.alarm.notified().await,
         }
     }
 }

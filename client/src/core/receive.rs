@@ -149,6 +149,11 @@ impl Core {
                 self.received += 1;
                 self.presence_changed(channel, revision, (change, cause), &member);
             }
+            // Nothing that this client has asked for brings these.
+            BrokerFrame::Credit(_)
+            | BrokerFrame::Cancelled { .. }
+            | BrokerFrame::Lease { .. }
+            | BrokerFrame::Stored { .. } => self.received += 1,
             BrokerFrame::Refusal {
                 request,
                 code,

@@ -433,6 +433,7 @@ impl Core {
             to: Target::Id(ClientId::HUB),
             deadline_ms: ADMIN_DEADLINE_MS,
             command: None,
+            window: 0,
             method,
             content: ContentType::CBOR,
             payload: arguments,

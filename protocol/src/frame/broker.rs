@@ -1,4 +1,5 @@
 use super::presence::{Change, Member};
+use super::service::{Credit, LeaseState};
 use super::shared::{
     expect, framed, read_ack, read_close, read_kind, read_probe, write_ack, write_channel,
     write_close, write_probe,
@@ -114,6 +115,33 @@ pub enum BrokerFrame<'a> {
         /// What is wrong, with its particulars; may be empty.
         detail: &'a str,
     },
+    /// The other side of a streamed request lets this one send more.
+    Credit(Credit),
+    /// A request to this client is over before it was replied to.
+    Cancelled {
+        /// Who made it.
+        caller: ClientId,
+        /// Its position among the caller's messages.
+        request: u64,
+        /// Why.
+        cause: Code,
+    },
+    /// Whether this client has an exclusive service.
+    Lease {
+        /// The service's name.
+        service: &'a str,
+        /// Whether it has it.
+        state: LeaseState,
+        /// The number of the lease; 0 of one that is waited for.
+        fence: u64,
+    },
+    /// The value was set or deleted.
+    Stored {
+        /// The position of the put.
+        request: u64,
+        /// The channel offset of the message, which is the version of the value.
+        offset: u64,
+    },
 }
 
 /// Messages that were lost to one session, in the place where they were lost.
@@ -189,7 +217,7 @@ impl<'a> BrokerFrame<'a> {
                 expect(items, 7)?;
                 Self::Run(Run::read(r)?)
             }
-            kind::PUBLISH..=kind::REPLY => Message::read(kind, items, r).map(Self::Message)?,
+            kind::PUBLISH..=kind::FEED => Message::read(kind, items, r).map(Self::Message)?,
             kind::DONE => {
                 expect(items, 2)?;
                 Self::Done { request: r.uint()? }
@@ -240,7 +268,34 @@ impl<'a> BrokerFrame<'a> {
                     detail: r.text()?,
                 }
             }
-            kind::HELLO | kind::JOIN..=kind::WILL_CLEAR => {
+            kind::CREDIT => {
+                expect(items, 4)?;
+                Self::Credit(Credit::read(r)?)
+            }
+            kind::CANCELLED => {
+                expect(items, 4)?;
+                Self::Cancelled {
+                    caller: ClientId(r.uint()?),
+                    request: r.uint()?,
+                    cause: Code(r.u16()?),
+                }
+            }
+            kind::LEASE => {
+                expect(items, 4)?;
+                Self::Lease {
+                    service: r.text()?,
+                    state: LeaseState::read(r)?,
+                    fence: r.uint()?,
+                }
+            }
+            kind::STORED => {
+                expect(items, 3)?;
+                Self::Stored {
+                    request: r.uint()?,
+                    offset: r.uint()?,
+                }
+            }
+            kind::HELLO | kind::JOIN..=kind::CANCEL | kind::SERVE..=kind::PUT => {
                 return Err(FrameError::OutOfOrder { kind });
             }
             kind => return Err(FrameError::UnknownKind { kind }),
@@ -360,6 +415,30 @@ impl<'a> BrokerFrame<'a> {
                     .uint(*request)
                     .uint(code.0.into())
                     .text(detail),
+                Self::Credit(credit) => credit.write(w),
+                Self::Cancelled {
+                    caller,
+                    request,
+                    cause,
+                } => w
+                    .array(4)
+                    .uint(kind::CANCELLED)
+                    .uint(caller.0)
+                    .uint(*request)
+                    .uint(cause.0.into()),
+                Self::Lease {
+                    service,
+                    state,
+                    fence,
+                } => w
+                    .array(4)
+                    .uint(kind::LEASE)
+                    .text(service)
+                    .uint(*state as u64)
+                    .uint(*fence),
+                Self::Stored { request, offset } => {
+                    w.array(3).uint(kind::STORED).uint(*request).uint(*offset)
+                }
             };
         });
     }

@@ -1,3 +1,5 @@
+use super::put::Put;
+use super::service::{Credit, ServeMode};
 use super::shared::{
     expect, framed, read_ack, read_close, read_kind, read_probe, write_ack, write_close,
     write_probe,
@@ -109,6 +111,34 @@ pub enum ClientFrame<'a> {
         /// The message.
         will: Will<'a>,
     },
+    /// Ends the wait for a request's outcome. Nothing answers it.
+    Cancel {
+        /// The position of the request.
+        request: u64,
+    },
+    /// Lets the other side of a streamed request send more.
+    Credit(Credit),
+    /// Offers a service. Answered by `Done`; if it is not shared, a `Lease` follows.
+    Serve {
+        /// The service's name.
+        service: &'a str,
+        /// Who else may serve it.
+        mode: ServeMode,
+        /// A CBOR map that says what is offered, or nothing.
+        description: &'a [u8],
+    },
+    /// Does not offer it any more. Answered by `Done`.
+    Unserve {
+        /// The service's name.
+        service: &'a str,
+    },
+    /// Sets or deletes a retained value. Answered by `Stored`.
+    Put {
+        /// The channel.
+        channel: ChannelId,
+        /// The value and the conditions.
+        put: Put<'a>,
+    },
     /// Takes a will back. Answered by `Done`, also if there is none.
     WillClear {
         /// The channel.
@@ -173,7 +203,7 @@ impl<'a> ClientFrame<'a> {
                 let (code, detail) = read_close(items, r)?;
                 Self::Close { code, detail }
             }
-            kind::PUBLISH..=kind::REPLY => Message::read(kind, items, r).map(Self::Message)?,
+            kind::PUBLISH..=kind::FEED => Message::read(kind, items, r).map(Self::Message)?,
             kind::JOIN => {
                 expect(items, 4)?;
                 Self::Join {
@@ -257,7 +287,34 @@ impl<'a> ClientFrame<'a> {
                     topic: r.text()?,
                 }
             }
-            kind::WELCOME | kind::GOAWAY..=kind::RUN | kind::DONE..=kind::REFUSAL => {
+            kind::CANCEL => {
+                expect(items, 2)?;
+                Self::Cancel { request: r.uint()? }
+            }
+            kind::CREDIT => {
+                expect(items, 4)?;
+                Self::Credit(Credit::read(r)?)
+            }
+            kind::SERVE => {
+                expect(items, 4)?;
+                Self::Serve {
+                    service: r.text()?,
+                    mode: ServeMode::read(r)?,
+                    description: r.bytes()?,
+                }
+            }
+            kind::UNSERVE => {
+                expect(items, 2)?;
+                Self::Unserve { service: r.text()? }
+            }
+            kind::PUT => {
+                expect(items, 1 + 1 + Put::ITEMS)?;
+                Self::Put {
+                    channel: ChannelId(r.uint()?),
+                    put: Put::read(r)?,
+                }
+            }
+            kind::WELCOME | kind::GOAWAY..=kind::RUN | kind::DONE..=kind::STORED => {
                 return Err(FrameError::OutOfOrder { kind });
             }
             kind => return Err(FrameError::UnknownKind { kind }),
@@ -340,6 +397,23 @@ impl<'a> ClientFrame<'a> {
                     .uint(will.content.0.into())
                     .text(will.topic)
                     .bytes(will.payload),
+                Self::Cancel { request } => w.array(2).uint(kind::CANCEL).uint(*request),
+                Self::Credit(credit) => credit.write(w),
+                Self::Serve {
+                    service,
+                    mode,
+                    description,
+                } => w
+                    .array(4)
+                    .uint(kind::SERVE)
+                    .text(service)
+                    .uint(*mode as u64)
+                    .bytes(description),
+                Self::Unserve { service } => w.array(2).uint(kind::UNSERVE).text(service),
+                Self::Put { channel, put } => {
+                    w.array(1 + 1 + Put::ITEMS).uint(kind::PUT).uint(channel.0);
+                    put.write(w)
+                }
                 Self::WillClear { channel, topic } => w
                     .array(3)
                     .uint(kind::WILL_CLEAR)

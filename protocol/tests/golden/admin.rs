@@ -3,7 +3,8 @@ use std::fmt::Debug;
 
 use ciborium::Value as Cbor;
 use localhub_protocol::admin::{
-    self, ChannelView, Channels, ClientView, Clients, Closed, HubView, Named, Page, Sessions,
+    self, ChannelView, Channels, ClientView, Clients, Closed, HubView, Named, Page, Services,
+    Sessions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,11 +64,12 @@ fn an_admin_payload_is_its_value_byte_for_byte() {
             "closed" => check::<Closed>(&vector),
             "channels" => check::<Channels>(&vector),
             "channel_view" => check::<ChannelView>(&vector),
+            "services" => check::<Services>(&vector),
             other => panic!("no shape: {other}"),
         }
         shapes.insert(vector.shape);
     }
-    assert_eq!(shapes.len(), 9, "{shapes:?}");
+    assert_eq!(shapes.len(), 10, "{shapes:?}");
 }
 
 // protocol.md 13

@@ -145,6 +145,8 @@ fn the_limits_are_those_of_the_code() {
         ("FEATURES_MAX", limits::FEATURES_MAX),
         ("MEMBERS_PER_FRAME_MAX", limits::MEMBERS_PER_FRAME_MAX),
         ("WILLS_MAX", limits::WILLS_MAX),
+        ("METHOD_BYTES_MAX", limits::METHOD_BYTES_MAX),
+        ("DESCRIPTION_BYTES_MAX", limits::DESCRIPTION_BYTES_MAX),
     ];
     assert_eq!(found, known);
     let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();

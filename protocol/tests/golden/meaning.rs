@@ -4,8 +4,8 @@
 
 use localhub_protocol::{
     BrokerFrame, Change, ChannelId, ChannelSettings, ClientFrame, ClientId, Code, ContentType,
-    Epoch, Gap, Hello, Limits, Member, Message, Policy, Resume, ResumeToken, Resumed, Retain, Run,
-    Start, Status, Target, Version, Welcome, Will,
+    Credit, Epoch, Gap, Hello, LeaseState, Limits, Member, Message, Policy, Put, Resume,
+    ResumeToken, Resumed, Retain, Run, ServeMode, Start, Status, Target, Version, Welcome, Will,
 };
 use serde_json::Value;
 
@@ -96,7 +96,44 @@ pub(crate) fn client_frame(frame: &Value) -> ClientFrame<'_> {
             channel: f.channel(),
             topic: f.text("topic"),
         },
+        "cancel" => ClientFrame::Cancel {
+            request: f.number("request"),
+        },
+        "credit" => ClientFrame::Credit(credit(f)),
+        "serve" => ClientFrame::Serve {
+            service: f.text("service"),
+            mode: match f.text("mode") {
+                "shared" => ServeMode::Shared,
+                "exclusive" => ServeMode::Exclusive,
+                "takeover" => ServeMode::Takeover,
+                other => panic!("no mode: {other}"),
+            },
+            description: f.bytes("description"),
+        },
+        "unserve" => ClientFrame::Unserve {
+            service: f.text("service"),
+        },
+        "put" => ClientFrame::Put {
+            channel: f.channel(),
+            put: Put {
+                expect: f.optional("expect", |f, name| f.number(name)),
+                ttl_ms: f.number("ttl_ms"),
+                owned: f.flag("owned"),
+                retain: retain(f),
+                content: ContentType(f.number("content")),
+                topic: f.text("topic"),
+                payload: f.bytes("payload"),
+            },
+        },
         _ => ClientFrame::Message(message(kind, f)),
+    }
+}
+
+fn credit(f: Fields<'_>) -> Credit {
+    Credit {
+        of: ClientId(f.number("of")),
+        request: f.number("request"),
+        bytes: f.number("bytes"),
     }
 }
 
@@ -197,6 +234,26 @@ pub(crate) fn broker_frame(frame: &Value) -> BrokerFrame<'_> {
             code: f.code("code"),
             detail: f.text("detail"),
         },
+        "credit" => BrokerFrame::Credit(credit(f)),
+        "cancelled" => BrokerFrame::Cancelled {
+            caller: ClientId(f.number("caller")),
+            request: f.number("request"),
+            cause: f.code("cause"),
+        },
+        "lease" => BrokerFrame::Lease {
+            service: f.text("service"),
+            state: match f.text("state") {
+                "queued" => LeaseState::Queued,
+                "held" => LeaseState::Held,
+                "lost" => LeaseState::Lost,
+                other => panic!("no state of a lease: {other}"),
+            },
+            fence: f.number("fence"),
+        },
+        "stored" => BrokerFrame::Stored {
+            request: f.number("request"),
+            offset: f.number("offset"),
+        },
         _ => BrokerFrame::Message(message(kind, f)),
     }
 }
@@ -226,6 +283,7 @@ fn message<'a>(kind: &str, f: Fields<'a>) -> Message<'a> {
             to: f.target(),
             deadline_ms: f.number("deadline_ms"),
             command: f.optional("command", |f, name| f.array(name)),
+            window: f.number("window"),
             method: f.text("method"),
             content,
             payload,
@@ -234,6 +292,13 @@ fn message<'a>(kind: &str, f: Fields<'a>) -> Message<'a> {
             to: ClientId(f.number("to")),
             request: f.number("request"),
             error: f.optional("error", |f, name| f.code(name)),
+            more: f.flag("more"),
+            content,
+            payload,
+        },
+        "feed" => Message::Feed {
+            request: f.number("request"),
+            more: f.flag("more"),
             content,
             payload,
         },
@@ -378,6 +443,7 @@ impl<'a> Fields<'a> {
     fn target(self) -> Target<'a> {
         match self.within("to").0 {
             Value::String(name) => Target::Name(name),
+            Value::Object(_) => Target::Service(self.within("to").text("service")),
             _ => Target::Id(ClientId(self.number("to"))),
         }
     }

@@ -5,8 +5,8 @@
 use localhub_protocol::limits::{FEATURES_MAX, MEMBERS_PER_FRAME_MAX};
 use localhub_protocol::{
     BrokerFrame, Change, ChannelId, ChannelSettings, ClientFrame, ClientId, Code, ContentType,
-    Epoch, Gap, Hello, Limits, Member, Message, Policy, Resume, ResumeToken, Resumed, Retain, Run,
-    Start, Status, Target, Version, Welcome, Will,
+    Credit, Epoch, Gap, Hello, LeaseState, Limits, Member, Message, Policy, Put, Resume,
+    ResumeToken, Resumed, Retain, Run, ServeMode, Start, Status, Target, Version, Welcome, Will,
 };
 use minicbor::Encoder;
 use proptest::collection::vec;
@@ -46,6 +46,17 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame<'static>> {
             .prop_map(|(channel, settings)| ClientFrame::ChannelSet { channel, settings }),
         (channel(), will()).prop_map(|(channel, will)| ClientFrame::WillSet { channel, will }),
         (channel(), text()).prop_map(|(channel, topic)| ClientFrame::WillClear { channel, topic }),
+        number().prop_map(|request| ClientFrame::Cancel { request }),
+        credit().prop_map(ClientFrame::Credit),
+        (text(), serve_mode(), bytes()).prop_map(|(service, mode, description)| {
+            ClientFrame::Serve {
+                service,
+                mode,
+                description,
+            }
+        }),
+        text().prop_map(|service| ClientFrame::Unserve { service }),
+        (channel(), put()).prop_map(|(channel, put)| ClientFrame::Put { channel, put }),
     ];
     prop_oneof![3 => others, 1 => message().prop_map(ClientFrame::Message)]
 }
@@ -107,6 +118,20 @@ pub(crate) fn broker_frame() -> impl Strategy<Value = BrokerFrame<'static>> {
             code,
             detail,
         }),
+        credit().prop_map(BrokerFrame::Credit),
+        (client(), number(), code()).prop_map(|(caller, request, cause)| {
+            BrokerFrame::Cancelled {
+                caller,
+                request,
+                cause,
+            }
+        }),
+        (text(), lease_state(), number()).prop_map(|(service, state, fence)| BrokerFrame::Lease {
+            service,
+            state,
+            fence,
+        }),
+        (number(), number()).prop_map(|(request, offset)| BrokerFrame::Stored { request, offset }),
     ];
     prop_oneof![3 => others, 1 => message().prop_map(BrokerFrame::Message)]
 }
@@ -125,7 +150,7 @@ pub(crate) fn shaped() -> impl Strategy<Value = Vec<u8>> {
         ]
     };
     let item = prop_oneof![6 => leaf(), 1 => vec(leaf(), 0..6).prop_map(Item::List)];
-    (0..56_u64, vec(item, 1..8)).prop_map(|(kind, items)| {
+    (0..60_u64, vec(item, 1..8)).prop_map(|(kind, items)| {
         let mut bytes = Vec::new();
         let mut to = Encoder::new(&mut bytes);
         to.array(items.len() as u64 + 1)
@@ -199,6 +224,38 @@ fn will() -> impl Strategy<Value = Will<'static>> {
     )
 }
 
+fn credit() -> impl Strategy<Value = Credit> {
+    (client(), number(), number()).prop_map(|(of, request, bytes)| Credit { of, request, bytes })
+}
+
+fn serve_mode() -> impl Strategy<Value = ServeMode> {
+    select(vec![
+        ServeMode::Shared,
+        ServeMode::Exclusive,
+        ServeMode::Takeover,
+    ])
+}
+
+fn lease_state() -> impl Strategy<Value = LeaseState> {
+    select(vec![LeaseState::Queued, LeaseState::Held, LeaseState::Lost])
+}
+
+fn put() -> impl Strategy<Value = Put<'static>> {
+    let conditions = (of(number()), milliseconds(), any::<bool>());
+    let retain = select(vec![Retain::Set, Retain::Clear]);
+    (conditions, retain, content(), text(), bytes()).prop_map(
+        |((expect, ttl_ms, owned), retain, content, topic, payload)| Put {
+            expect,
+            ttl_ms,
+            owned,
+            retain,
+            content,
+            topic,
+            payload,
+        },
+    )
+}
+
 fn retain() -> impl Strategy<Value = Retain> {
     select(vec![Retain::No, Retain::Set, Retain::Clear])
 }
@@ -226,33 +283,54 @@ fn message() -> impl Strategy<Value = Message<'static>> {
                 payload,
             }
         ),
-        (client(), number(), of(code()), content(), bytes()).prop_map(
-            |(to, request, error, content, payload)| Message::Reply {
-                to,
+        (number(), any::<bool>(), content(), bytes()).prop_map(
+            |(request, more, content, payload)| Message::Feed {
                 request,
-                error,
+                more,
                 content,
                 payload,
             }
         ),
         (
-            target(),
+            client(),
+            number(),
+            of(code()),
+            any::<bool>(),
+            content(),
+            bytes()
+        )
+            .prop_map(
+                |(to, request, error, more, content, payload)| Message::Reply {
+                    to,
+                    request,
+                    error,
+                    more,
+                    content,
+                    payload,
+                }
+            ),
+        (
+            prop_oneof![2 => target(), 1 => text().prop_map(Target::Service)],
             milliseconds(),
             of(any::<[u8; 16]>()),
+            milliseconds(),
             text(),
             content(),
             bytes()
         )
-            .prop_map(|(to, deadline_ms, command, method, content, payload)| {
-                Message::Request {
-                    to,
-                    deadline_ms,
-                    command,
-                    method,
-                    content,
-                    payload,
+            .prop_map(
+                |(to, deadline_ms, command, window, method, content, payload)| {
+                    Message::Request {
+                        to,
+                        deadline_ms,
+                        command,
+                        window,
+                        method,
+                        content,
+                        payload,
+                    }
                 }
-            }),
+            ),
     ]
 }
 

@@ -201,6 +201,7 @@ fn request(mut client: Client) -> anyhow::Result<Tally> {
         to: Target::Id(ClientId::HUB),
         deadline_ms: PATIENCE.as_millis() as u32,
         command: None,
+        window: 0,
         method: localhub_protocol::admin::STATUS,
         content: ContentType::CBOR,
         payload: NO_ARGUMENTS,

@@ -140,6 +140,7 @@ fn requests_are_repeated_in_a_new_session_unless_that_could_do_harm() {
         to: ClientId(2),
         request: 2,
         error: None,
+        more: false,
         content: ContentType::CBOR,
         payload: b"x",
     };

@@ -296,7 +296,7 @@ impl Frames {
         while let Some((frame, after)) = RawFrame::split(rest, self.max)? {
             let body = frame.body();
             match kind_of(body) {
-                Some(kind::PUBLISH..=kind::REPLY) => {
+                Some(kind::PUBLISH..=kind::FEED) => {
                     counts.messages += 1;
                     message(body);
                 }
