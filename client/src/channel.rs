@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use localhub_protocol::limits::PRESENCE_STATE_BYTES_MAX;
-use localhub_protocol::{ChannelName, ChannelSettings, Policy, Retain, Topic, TopicFilter};
+use localhub_protocol::{
+    ChannelId, ChannelName, ChannelSettings, Epoch, Policy, Retain, Topic, TopicFilter,
+};
 use serde::Serialize;
 
-use crate::core::{Answer, Outbound, RoomId, Takes};
+use crate::core::{Answer, Outbound, PutValue, RoomId, Takes};
 use crate::shared::Shared;
-use crate::{Client, Cursor, Error, Member, Message, Messages, Payload, Presence};
+use crate::{Client, Cursor, Error, LiveMap, Member, Message, Messages, Payload, Presence};
 
 /// A channel that the client is a member of. Clones are handles to the same membership.
 #[derive(Clone)]
@@ -86,6 +88,88 @@ impl Channel {
     pub async fn clear(&self, topic: &str) -> Result<(), Error> {
         self.send(topic, Retain::Clear, &Payload::default(), false)
             .await
+    }
+
+    /// Sets the last value of a topic, under conditions: only if it has a version, for a time, or as
+    /// long as this client is there. Gives the new version, which is the offset of the message that
+    /// subscribers get.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use localhub_client::{Code, Error, Put};
+    ///
+    /// # async fn example(kiosk: localhub_client::Channel) -> Result<(), Error> {
+    /// // Only one of those who try this gets it, until it ends.
+    /// let mine = Put::new().expect_none().owned();
+    /// match kiosk.put("job/17/worker", "worker-3", mine).await {
+    ///     Ok(version) => println!("ours, version {version}"),
+    ///     Err(Error::Refused { code: Code::VERSION_CONFLICT, .. }) => println!("taken"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// let beat = Put::new().ttl(Duration::from_secs(5));
+    /// kiosk.put("job/17/alive", "yes", beat).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BadTopic`]; [`Error::Refused`] with
+    /// [`Code::VERSION_CONFLICT`](crate::Code::VERSION_CONFLICT) if the value has another version, or another
+    /// refusal; [`Error::Disconnected`] if the session ended before there was an answer: the value may or may not have been
+    /// set; [`Error::Closed`]. Without a connection this waits for the next one.
+    pub async fn put(
+        &self,
+        topic: &str,
+        payload: impl Into<Payload>,
+        put: Put,
+    ) -> Result<u64, Error> {
+        self.put_value(topic, Retain::Set, payload.into(), put)
+            .await
+    }
+
+    /// Deletes the last value of a topic if it has that version. Gives the offset of the message that
+    /// subscribers get.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, topic: &str, version: u64) -> Result<u64, Error> {
+        let put = Put::new().expect_version(version);
+        self.put_value(topic, Retain::Clear, Payload::default(), put)
+            .await
+    }
+
+    async fn put_value(
+        &self,
+        topic: &str,
+        retain: Retain,
+        payload: Payload,
+        put: Put,
+    ) -> Result<u64, Error> {
+        let topic = topic.parse().map_err(|source| Error::BadTopic {
+            topic: topic.to_owned(),
+            source,
+        })?;
+        let value = PutValue {
+            topic,
+            retain,
+            payload,
+            expect: put.expect,
+            ttl_ms: put.ttl_ms,
+            owned: put.owned,
+        };
+        let ticket = self.shared().with(|core| core.put(self.room, value))?;
+        match self.shared().outcome(ticket).await? {
+            Answer::Stored(offset) => Ok(offset),
+            _ => unreachable!("a put is answered with where it is stored"),
+        }
+    }
+
+    /// The last values of the topics that match a filter, as a map that follows every change.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn live_map(&self, filter: &str) -> Result<LiveMap, Error> {
+        LiveMap::open(self.clone(), filter).await
     }
 
     /// Sends a message to every other member, whatever they are subscribed to.
@@ -501,6 +585,47 @@ impl Will {
     }
 }
 
+/// Under which conditions a value is set: see [`Channel::put`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[must_use = "pass it to `Channel::put`"]
+pub struct Put {
+    expect: Option<u64>,
+    ttl_ms: u32,
+    owned: bool,
+}
+
+impl Put {
+    /// Whatever value there is, and for as long as nobody changes it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only if the value has this version: the [`offset`](Message::offset) of its message.
+    pub fn expect_version(mut self, version: u64) -> Self {
+        self.expect = Some(version);
+        self
+    }
+
+    /// Only if there is no value.
+    pub fn expect_none(self) -> Self {
+        self.expect_version(0)
+    }
+
+    /// The broker deletes the value after this time, at most 49 days, if it is not set again.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        // 0 would be for ever.
+        self.ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1);
+        self
+    }
+
+    /// The broker deletes the value when this client leaves the channel or its session ends; not while it is
+    /// away.
+    pub fn owned(mut self) -> Self {
+        self.owned = true;
+        self
+    }
+}
+
 /// The last values of a channel, as of one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -509,4 +634,6 @@ pub struct Snapshot {
     pub offset: u64,
     /// One message for each topic that has a last value.
     pub values: Vec<Message>,
+    /// Which life of the channel it is of, as the broker knows it.
+    pub(crate) place: Option<(Epoch, ChannelId)>,
 }

@@ -32,6 +32,7 @@ mod core;
 mod error;
 mod gap;
 mod link;
+mod live_map;
 mod message;
 mod options;
 mod presence;
@@ -45,11 +46,12 @@ pub mod endpoint;
 #[doc(hidden)]
 pub mod simulation;
 
-pub use channel::{Channel, Join, Snapshot, StartAt, Subscribe, Will};
+pub use channel::{Channel, Join, Put, Snapshot, StartAt, Subscribe, Will};
 pub use client::{Client, Recipient};
 pub use endpoint::Endpoint;
 pub use error::{Error, Refused};
 pub use gap::{Cause, Gap};
+pub use live_map::{LiveMap, MapChange};
 pub use message::{Cursor, CursorError, Message, Payload, Sender};
 pub use options::Options;
 pub use presence::{Member, Presence, PresenceEvent};

@@ -127,6 +127,16 @@ impl Message {
         self.offset
     }
 
+    /// Whether both are the same message of the same life of a channel.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.offset == other.offset && self.origin.place == other.origin.place
+    }
+
+    /// Whether its channel keeps it, or kept it then, as the last value of its topic.
+    pub(crate) fn is_value(&self) -> bool {
+        self.retain == Retain::Set
+    }
+
     /// Where the stream is once this message is dealt with: to go on from there later, also in another
     /// process, see [`StartAt::After`](crate::StartAt::After). `None` for a direct message.
     pub fn cursor(&self) -> Option<Cursor> {

@@ -27,8 +27,10 @@ mod kick;
 mod publish;
 mod send;
 mod serve;
+mod services;
 mod sessions;
 mod shared;
+mod state;
 mod status;
 mod stop;
 mod sub;
@@ -76,6 +78,8 @@ enum Verb {
     Sessions(sessions::Args),
     Closed(closed::Args),
     Channels(channels::Args),
+    Services(services::Args),
+    State(state::Args),
     Channel(channel::Args),
     Watch(watch::Args),
     Sub(sub::Args),
@@ -117,6 +121,8 @@ impl Cli {
             Verb::Broadcast(args) => broadcast::run(args, globals),
             Verb::Channel(args) => channel::run(args, globals),
             Verb::Channels(args) => channels::run(args, globals),
+            Verb::Services(args) => services::run(args, globals),
+            Verb::State(args) => state::run(args, globals),
             Verb::Client(args) => client::run(args, globals),
             Verb::Clients(args) => clients::run(args, globals),
             Verb::Closed(args) => closed::run(args, globals),

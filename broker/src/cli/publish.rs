@@ -1,13 +1,17 @@
 //! `localhub pub`.
 
 use std::future::ready;
+use std::time::Duration;
 
 use anyhow::anyhow;
-use localhub_client::{ChannelName, Client, Error, Join, Payload, Refusals, Refused, Topic};
+use localhub_client::{
+    Channel, ChannelName, Client, Error, Join, Payload, Put, Refusals, Refused, Topic,
+};
 
 use super::Globals;
 use super::shared::exit::Exit;
 use super::shared::input::Input;
+use super::shared::units::parse_time;
 use super::shared::{block_on, link};
 
 /// Publish messages to a topic of a channel
@@ -31,6 +35,12 @@ pub(crate) struct Args {
     /// Have the channel forget what it keeps for the topic
     #[arg(long, conflicts_with_all = ["payload", "file", "content", "retain"])]
     clear: bool,
+    /// Retain or clear only if the value has this version (see `localhub state`), 0 for none
+    #[arg(long, value_name = "N")]
+    if_version: Option<u64>,
+    /// Have the channel forget the message after this time, such as 10s or 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "clear")]
+    ttl: Option<Duration>,
 }
 
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
@@ -40,7 +50,9 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
             .join_with(args.channel.as_str(), Join::new().hidden())
             .await?;
         let topic = args.topic.as_str();
-        if args.clear {
+        if args.if_version.is_some() || args.ttl.is_some() {
+            put(&channel, args).await?;
+        } else if args.clear {
             let mut refusals = client.refusals();
             channel.clear(topic).await?;
             confirmed(&client, &mut refusals).await?;
@@ -55,6 +67,32 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         link::close(client).await;
         Ok(Exit::Done)
     })
+}
+
+/// Sets or deletes the value of a topic, under conditions.
+async fn put(channel: &Channel, args: Args) -> anyhow::Result<()> {
+    let topic = args.topic.as_str();
+    if let (true, Some(version)) = (args.clear, args.if_version) {
+        channel.delete(topic, version).await?;
+        return Ok(());
+    }
+    let mut put = Put::new();
+    if let Some(version) = args.if_version {
+        put = put.expect_version(version);
+    }
+    if let Some(ttl) = args.ttl {
+        put = put.ttl(ttl);
+    }
+    let limit = channel.client().limits().payload_bytes;
+    let mut messages = args.input.messages(limit)?;
+    while let Some(payload) = messages.next().await? {
+        let version = channel.put(topic, payload, put).await?;
+        // The next line follows this one.
+        if args.if_version.is_some() {
+            put = put.expect_version(version);
+        }
+    }
+    Ok(())
 }
 
 /// Sends all messages of the input, and waits until the broker has carried them out.

@@ -5,7 +5,7 @@ use localhub_client::admin::{self, HubView};
 use super::Globals;
 use super::shared::exit::Exit;
 use super::shared::output::Output;
-use super::shared::units::{bytes, duration, full};
+use super::shared::units::{bytes, count, duration, full};
 use super::shared::{block_on, link};
 
 /// Show the broker as a whole: uptime, clients, traffic, memory
@@ -53,6 +53,14 @@ fn text(hub: &HubView) -> String {
             bytes(hub.retained_bytes)
         ),
     ];
+    if hub.requests + hub.commands > 0 {
+        lines.push(format!(
+            "requests  {} without outcome, {} known in {}",
+            full(hub.requests),
+            count(hub.commands, "command"),
+            bytes(hub.command_bytes)
+        ));
+    }
     if hub.connections_refused > 0 {
         lines.push(format!(
             "refused   {} connections",
@@ -97,5 +105,9 @@ memory    1.2 MiB waiting, 0 B retained, of at most 1 GiB";
         hub.log_lines_lost = 1_000;
         let trouble = "\nrefused   2 connections\nlog       1,000 lines lost";
         assert_eq!(text(&hub), format!("{calm}{trouble}"));
+        hub.commands = 1;
+        hub.command_bytes = 320;
+        let known = "\nrequests  0 without outcome, 1 command known in 320 B";
+        assert_eq!(text(&hub), format!("{calm}{known}{trouble}"));
     }
 }

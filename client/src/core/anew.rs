@@ -114,6 +114,7 @@ impl Core {
         for (position, ask) in std::mem::take(&mut self.pending) {
             told += u64::from(in_doubt.contains(&position));
             match (ask, again.get_mut(&position)) {
+                (ask @ Ask::Put(_), _) if position <= abandoned.written => self.repeat(ask),
                 (Ask::Admin(ticket), Some(Again::Send(unsent))) => unsent.admin = Some(ticket),
                 (ask, _) => {
                     again.insert(position, Again::Ask(ask));
@@ -127,6 +128,8 @@ impl Core {
     fn ask_anew(&mut self, ask: Ask) {
         match ask {
             Ask::Join(_) | Ask::Subscribe { .. } | Ask::Watch(_) => {}
+            // No connection was handed it.
+            Ask::Put(put) => self.ask(put.room, Ask::Put(put)),
             ask => self.repeat(ask),
         }
     }

@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    ChannelId, ChannelName, ClientFrame, Code, ContentType, Message as WireMessage, Start,
-    TopicFilter, Will as WireWill,
+    ChannelId, ChannelName, ClientFrame, Code, ContentType, Epoch, Message as WireMessage,
+    Put as WirePut, Retain, Start, Topic, TopicFilter, Will as WireWill,
 };
 
 use super::anew::message_of;
 use super::receive::Values;
 use super::room::{Later, Room, RoomId, StreamId, Takes};
 use super::{Answer, Confirm, Core, Failure, Ticket};
-use crate::{Cause, Cursor, Gap, Message, Refused, Snapshot, StartAt};
+use crate::{Cause, Cursor, Gap, Message, Payload, Refused, Snapshot, StartAt};
 
 /// A request that the broker answers.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(super) enum Ask {
     Admin(Ticket),
     Join(RoomId),
     Leave(RoomId, Ticket),
+    Put(Box<PendingPut>),
     /// Without a ticket, nobody waits: it is set again in a new session.
     Set(RoomId, Setting, Option<Ticket>),
     Snapshot(Box<PendingSnapshot>),
@@ -42,11 +43,30 @@ pub(super) enum Setting {
 }
 
 #[derive(Debug)]
+pub(super) struct PendingPut {
+    pub(super) room: RoomId,
+    pub(super) put: PutValue,
+    pub(super) ticket: Ticket,
+}
+
+/// A value to be set or deleted, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct PutValue {
+    pub(crate) topic: Topic,
+    pub(crate) retain: Retain,
+    pub(crate) payload: Payload,
+    pub(crate) expect: Option<u64>,
+    pub(crate) ttl_ms: u32,
+    pub(crate) owned: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct PendingSnapshot {
     pub(super) room: RoomId,
     pub(super) filter: TopicFilter,
     pub(super) ticket: Ticket,
     pub(super) offset: u64,
+    pub(super) place: Option<(Epoch, ChannelId)>,
     pub(super) values: Vec<Message>,
 }
 
@@ -65,6 +85,7 @@ impl Core {
     fn ask_now(&mut self, channel: ChannelId, ask: Ask) {
         let frame = match &ask {
             Ask::Leave(..) => ClientFrame::Leave { channel },
+            Ask::Put(pending) => put_frame(&pending.put, channel),
             Ask::Set(room, setting, _) => match self.rooms.get(room) {
                 Some(room) => setting_frame(setting, room, channel),
                 None => return self.give_up(ask),
@@ -140,6 +161,7 @@ impl Core {
     fn give_up(&mut self, ask: Ask) {
         let waits = match ask {
             Ask::Set(_, _, ticket) => ticket,
+            Ask::Put(put) => Some(put.ticket),
             Ask::Snapshot(snapshot) => Some(snapshot.ticket),
             _ => None,
         };
@@ -189,6 +211,8 @@ impl Core {
     pub(super) fn repeat(&mut self, ask: Ask) {
         match ask {
             Ask::Admin(ticket) => self.settle(ticket, Err(Failure::Disconnected)),
+            // It may have been carried out, and then a condition would not hold a second time.
+            Ask::Put(put) => self.settle(put.ticket, Err(Failure::Disconnected)),
             // The membership ended with the session, or was ended.
             Ask::Leave(_, ticket) => self.settle(ticket, Ok(Answer::Done)),
             Ask::Unsubscribe | Ask::Unwatch => {}
@@ -312,6 +336,17 @@ impl Core {
         }
     }
 
+    /// A value was set or deleted.
+    pub(super) fn stored(&mut self, request: u64, offset: u64) {
+        match self.pending.remove(&request) {
+            Some(Ask::Put(put)) => self.settle(put.ticket, Ok(Answer::Stored(offset))),
+            Some(ask) => {
+                self.pending.insert(request, ask);
+            }
+            None => {}
+        }
+    }
+
     /// Retained values follow.
     pub(super) fn values_follow(
         &mut self,
@@ -325,6 +360,8 @@ impl Core {
         match self.pending.get_mut(&request) {
             Some(Ask::Snapshot(snapshot)) => {
                 snapshot.offset = offset;
+                let epoch = self.session.as_ref().map(|session| session.epoch);
+                snapshot.place = epoch.map(|epoch| (epoch, channel));
                 self.values = Some(Values::Snapshot {
                     request,
                     remaining: count,
@@ -385,11 +422,12 @@ impl Core {
                 remaining: 0,
             }) => {
                 if let Some(Ask::Snapshot(snapshot)) = self.pending.remove(request) {
-                    let (offset, values) = (snapshot.offset, snapshot.values);
-                    self.settle(
-                        snapshot.ticket,
-                        Ok(Answer::Values(Snapshot { offset, values })),
-                    );
+                    let values = Snapshot {
+                        offset: snapshot.offset,
+                        values: snapshot.values,
+                        place: snapshot.place,
+                    };
+                    self.settle(snapshot.ticket, Ok(Answer::Values(values)));
                 }
             }
             Some(Values::Stream { remaining: 0, .. }) => {}
@@ -456,6 +494,10 @@ impl Core {
                 false
             }
             Some(Ask::Join(room)) => self.join_refused(room, &failure),
+            Some(Ask::Put(put)) => {
+                self.settle(put.ticket, Err(failure));
+                false
+            }
             Some(Ask::Snapshot(snapshot)) => {
                 self.settle(snapshot.ticket, Err(failure));
                 false
@@ -496,6 +538,7 @@ impl Core {
                     None
                 }
                 Later::Ask(Ask::Set(_, _, ticket)) => ticket,
+                Later::Ask(Ask::Put(put)) => Some(put.ticket),
                 Later::Ask(Ask::Snapshot(snapshot)) => Some(snapshot.ticket),
                 Later::Ask(_) => None,
                 Later::Message { frame, confirm } => {
@@ -586,6 +629,21 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+fn put_frame(put: &PutValue, channel: ChannelId) -> ClientFrame<'_> {
+    ClientFrame::Put {
+        channel,
+        put: WirePut {
+            expect: put.expect,
+            ttl_ms: put.ttl_ms,
+            owned: put.owned,
+            retain: put.retain,
+            content: put.payload.content(),
+            topic: put.topic.as_str(),
+            payload: put.payload.bytes(),
+        },
     }
 }
 

@@ -40,6 +40,7 @@ use room::{Room, Route, Stream, Watcher};
 use ticket::Tickets;
 use wakers::Wakers;
 
+pub(crate) use ask::PutValue;
 pub(crate) use inbox::{Entry, InboxLimits, LastTopic};
 pub(crate) use receive::Progress;
 pub(crate) use room::{RoomId, StreamId, Takes};

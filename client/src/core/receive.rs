@@ -150,10 +150,13 @@ impl Core {
                 self.presence_changed(channel, revision, (change, cause), &member);
             }
             // Nothing that this client has asked for brings these.
-            BrokerFrame::Credit(_)
-            | BrokerFrame::Cancelled { .. }
-            | BrokerFrame::Lease { .. }
-            | BrokerFrame::Stored { .. } => self.received += 1,
+            BrokerFrame::Credit(_) | BrokerFrame::Cancelled { .. } | BrokerFrame::Lease { .. } => {
+                self.received += 1
+            }
+            BrokerFrame::Stored { request, offset } => {
+                self.received += 1;
+                self.stored(request, offset);
+            }
             BrokerFrame::Refusal {
                 request,
                 code,

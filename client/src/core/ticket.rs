@@ -34,6 +34,7 @@ pub(crate) enum Answer {
         content: ContentType,
         payload: Bytes,
     },
+    Stored(u64),
     Values(Snapshot),
 }
 

@@ -10,7 +10,7 @@ use localhub_protocol::{
     Retain, Target, Topic, TopicFilter,
 };
 
-use super::ask::{Ask, PendingSnapshot, Setting};
+use super::ask::{Ask, PendingPut, PendingSnapshot, PutValue, Setting};
 use super::inbox::{Entry, Inbox};
 use super::room::{Later, Room, RoomId, Stream, StreamId, Takes};
 use super::{Answer, CLOSE_PATIENCE, Closing, Confirm, Core, Failure, Outcome, Ticket};
@@ -130,6 +130,15 @@ impl Core {
         ticket
     }
 
+    /// Sets or deletes a retained value.
+    pub(crate) fn put(&mut self, room: RoomId, put: PutValue) -> Result<Ticket, Failure> {
+        self.member_of(room)?;
+        let ticket = self.tickets.issue();
+        let pending = PendingPut { room, put, ticket };
+        self.ask(room, Ask::Put(Box::new(pending)));
+        Ok(ticket)
+    }
+
     /// Asks for the retained values that match a filter.
     pub(crate) fn snapshot(&mut self, id: RoomId, filter: TopicFilter) -> Result<Ticket, Failure> {
         self.member_of(id)?;
@@ -139,6 +148,7 @@ impl Core {
             filter,
             ticket,
             offset: 0,
+            place: None,
             values: Vec::new(),
         };
         self.ask(id, Ask::Snapshot(Box::new(snapshot)));

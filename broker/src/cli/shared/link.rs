@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use localhub::config::{Environment, Flags, Loaded};
 use localhub_client::admin::{
     self, ChannelSummary, ChannelView, Channels, ClientView, Clients, Closed, ClosedView, Named,
-    Page, SessionView, Sessions,
+    Page, ServiceView, Services, SessionView, Sessions,
 };
 use localhub_client::{
     ChannelName, Client, Code, ConnectionState, ConnectionStates, Endpoint, Error, Options,
@@ -126,6 +126,12 @@ pub(crate) async fn sessions(client: &Client) -> Result<Vec<SessionView>, Error>
         last.client.id.to_string()
     })
     .await
+}
+
+/// All services, by name.
+pub(crate) async fn services(client: &Client) -> Result<Vec<ServiceView>, Error> {
+    let split = |page: Services| (page.services, page.more);
+    pages(client, admin::SERVICES, split, |last| last.name.clone()).await
 }
 
 /// The last ends of connections and sessions that are `wanted`, at most `most` of them, the newest
