@@ -2,8 +2,9 @@
 //!
 //! The hub is the real one. Some of the clients are the SDK's core and a program that uses it
 //! through the same handles as any program; the others keep to the protocol and no more. They join,
-//! publish, subscribe, lose their connections in the middle of frames, come back with bytes of the
-//! old connection still on their way, read slowly, are stopped, and expire.
+//! publish, subscribe under every policy and from every start, leave wills, say what channels keep,
+//! lose their connections in the middle of frames, come back with bytes of the old connection still
+//! on their way or with a wrong token, read slowly, are stopped, kicked, crash, and expire.
 //!
 //! The model shares no code with the hub: it is told each frame when the hub has carried it out, and
 //! says what each client must hear. Every message must arrive once, in order, unchanged, or be
@@ -11,7 +12,7 @@
 //! `docs/testing.md` lists it.
 //!
 //! `SEED=n cargo test --test simulation` repeats a run, and `SEED=n..m` the runs from n to m;
-//! `SEEDS=n` tries that many fresh ones.
+//! `SEEDS=n` tries that many fresh ones. A run that nobody asked anything of has a few fresh ones, too.
 
 use std::time::Instant;
 
@@ -30,9 +31,9 @@ fn run(seed: u64, plan: Plan, steps: u64) -> Counts {
     result.unwrap_or_else(|_| panic!("this run failed; repeat it with SEED={seed}"))
 }
 
-/// The seed asked for, or so many fresh ones, or the first few: a run that nobody asked anything of is the same
-/// everywhere.
-fn seeds(few: u64) -> Vec<u64> {
+/// The seed asked for, or so many fresh ones; else the first few, which are the same everywhere, and some
+/// `fresh` ones.
+fn seeds(few: u64, fresh: u64) -> Vec<u64> {
     let number = |text: &str| -> u64 {
         let number = text.parse();
         number.unwrap_or_else(|_| panic!("SEED=NUMBER, SEED=FROM..TO or SEEDS=NUMBER, not {text}"))
@@ -43,19 +44,25 @@ fn seeds(few: u64) -> Vec<u64> {
             None => vec![number(&asked)],
         };
     }
-    let Ok(asked) = std::env::var("SEEDS") else {
-        return (1..=few).collect();
+    let (few, fresh) = match std::env::var("SEEDS") {
+        Ok(asked) => (0, number(&asked)),
+        Err(_) => (few, fresh),
     };
     // Each hasher of the standard library has keys that nobody chose.
     let fresh_start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
     let mut rng = Rng::new(fresh_start);
-    (0..number(&asked)).map(|_| rng.draw()).collect()
+    (1..=few).chain((0..fresh).map(|_| rng.draw())).collect()
 }
 
 /// Runs the first few seeds, or those that were asked for, and shows what happened.
 fn run_all(few: u64, plan: Plan, steps: u64) -> Counts {
+    run_all_and(few, 0, plan, steps)
+}
+
+/// As `run_all`, and some fresh seeds.
+fn run_all_and(few: u64, fresh: u64, plan: Plan, steps: u64) -> Counts {
     let mut counts = Counts::default();
-    let seeds = seeds(few);
+    let seeds = seeds(few, fresh);
     let start = Instant::now();
     for seed in &seeds {
         counts += run(*seed, plan, steps);
@@ -82,7 +89,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn nothing_is_lost_untold_or_doubled_for_any_seed() {
-    let counts = run_all(40, Plan::default(), 20_000);
+    let counts = run_all_and(40, 10, Plan::default(), 20_000);
     enough("messages", counts.messages, 10_000, &counts);
     enough("messages to programs", counts.given, 10_000, &counts);
     enough("resumes without loss", counts.recovered, 100, &counts);
@@ -98,12 +105,51 @@ fn nothing_is_lost_untold_or_doubled_for_any_seed() {
     );
     enough("clients that hung", counts.hung, 10, &counts);
     enough("full inboxes", counts.blocked, 1, &counts);
+    policies_were_used(&counts);
+    histories_were_used(&counts);
+    absences_were_noticed(&counts);
+    sessions_ended_in_every_way(&counts);
+}
+
+fn policies_were_used(counts: &Counts) {
+    enough("changes of policies", counts.policy_changes, 500, counts);
+    enough("messages that made way", counts.conflated, 500, counts);
+    enough("stalls", counts.stalls, 500, counts);
+    enough("waits in vain", counts.waits_in_vain, 100, counts);
+    enough("long waits in vain", counts.long_waits, 10, counts);
+    enough("parks", counts.parks, 100, counts);
+}
+
+fn histories_were_used(counts: &Counts) {
+    enough("starts with history", counts.history_starts, 100, counts);
+    enough("starts with a loss", counts.history_losses, 100, counts);
+    enough("unknown offsets", counts.unknown_offsets, 10, counts);
+}
+
+fn absences_were_noticed(counts: &Counts) {
+    enough("wills published", counts.wills_published, 100, counts);
+    enough("wills at the end", counts.wills_at_end, 20, counts);
+    enough("wills cancelled", counts.wills_cancelled, 100, counts);
+    enough("absences that nobody saw", counts.debounced, 100, counts);
+    enough("absences told late", counts.told_late, 100, counts);
+    enough("clients that stalled", counts.stalled, 100, counts);
+}
+
+fn sessions_ended_in_every_way(counts: &Counts) {
+    enough("goodbyes", counts.goodbyes, 5, counts);
+    enough("kicks", counts.kicked, 50, counts);
+    enough("dead processes", counts.died, 20, counts);
+    enough("sessions that expired", counts.expired, 50, counts);
+    enough("names taken", counts.names_taken, 20, counts);
+    enough("wrong tokens", counts.wrong_tokens, 20, counts);
+    enough("lock-outs", counts.locked_out, 1, counts);
 }
 
 #[test]
 fn with_room_for_everything_nothing_is_lost_at_all() {
     let plan = Plan {
         outbox_messages: 1 << 20,
+        outbox_bytes: 1 << 30,
         ..Plan::default()
     };
     let counts = run_all(10, plan, 20_000);
@@ -124,6 +170,7 @@ fn programs_alone_keep_what_they_want() {
         clients: 6,
         channels: 2,
         outbox_messages: 200,
+        outbox_bytes: 50_000,
         ..Plan::default()
     };
     let counts = run_all(10, plan, 20_000);
@@ -137,6 +184,7 @@ fn when_memory_is_tight_what_is_lost_is_told() {
     let plan = Plan {
         memory_bytes: 100_000,
         outbox_messages: 1_000,
+        outbox_bytes: 1 << 20,
         ..Plan::default()
     };
     let counts = run_all(10, plan, 20_000);

@@ -57,7 +57,8 @@ impl Batch {
     pub(super) fn control(&mut self, frames: &mut Vec<u8>) {
         if !frames.is_empty() {
             let start = self.copied.len();
-            self.copied.append(frames);
+            // Not to be kept with the room for a welcome.
+            self.copied.append(&mut std::mem::take(frames));
             self.cover(start);
         }
     }

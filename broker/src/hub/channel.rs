@@ -587,7 +587,13 @@ impl Channel {
                 let before = std::mem::replace(&mut member.filters[at].1, policy);
                 member.special -= usize::from(before != Policy::default());
             }
-            None => member.filters.push((filter, policy)),
+            None => {
+                if member.filters.is_empty() {
+                    // Most members have no other.
+                    member.filters.reserve_exact(1);
+                }
+                member.filters.push((filter, policy));
+            }
         }
         member.special += usize::from(policy != Policy::default());
         state.routes.clear();

@@ -165,7 +165,8 @@ struct Directory {
 /// Who is where, under the hub's lock.
 #[derive(Debug, Default)]
 struct Registry {
-    sessions: BTreeMap<ClientId, Place>,
+    /// Boxed, because the nodes of a map are half empty.
+    sessions: BTreeMap<ClientId, Box<Place>>,
     channels: BTreeMap<ChannelName, Arc<Channel>>,
     /// Parked sessions, the one that expires first at the front.
     parked: BTreeSet<(Duration, ClientId)>,
@@ -457,14 +458,14 @@ impl Hub {
             .insert(session.name.clone(), session.clone());
         registry.sessions.insert(
             id,
-            Place {
+            Box::new(Place {
                 session: session.clone(),
                 joined: Joined::default(),
                 token: hash(token),
                 spent: None,
                 ttl,
                 parked: None,
-            },
+            }),
         );
         Ok(Peer::new(
             self.clone(),

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::identity::ProcessWatch;
 use super::socket::Readiness;
+use super::{Counted, Shared};
 use crate::hub::{Batch, Close, Departure, Identity, Pace, Peer, Wakes};
 
 /// How much is read at once: a good part of what a socket's buffer holds.
@@ -53,7 +53,29 @@ const LAST_WORDS_MAX: usize = 1024 * 1024;
 const DEATH_MAX: Duration = Duration::from_millis(50);
 
 /// Serves one client until its connection ends.
-pub(super) async fn serve<S>(mut stream: S, identity: Identity, shared: Arc<Shared>)
+///
+/// Most connections wait most of the time, so what a task keeps room for is what it needs then: all else is boxed.
+pub(super) fn serve<S>(stream: S, identity: Identity, counted: Counted) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Readiness + Unpin,
+{
+    // Not in the block below, which would keep room for all that is passed on here.
+    let opening = Box::pin(open(stream, identity, counted.clone()));
+    async move {
+        let _counted = counted;
+        if let Some(mut connection) = opening.await {
+            let ending = connection.run().await;
+            Box::pin(connection.finish(ending)).await;
+        }
+    }
+}
+
+/// Lets a client in, or turns it away.
+async fn open<S>(
+    mut stream: S,
+    identity: Identity,
+    shared: Arc<Shared>,
+) -> Option<Box<Connection<S>>>
 where
     S: AsyncRead + AsyncWrite + Readiness + Unpin,
 {
@@ -61,27 +83,21 @@ where
     let mut buffer = BytesMut::new();
     let pid = identity.pid;
     let stranger = identity.clone();
-    // Boxed, so that the task does not keep room for it as long as the connection lives.
-    let greeting = Box::pin(greet(
-        &mut stream,
-        identity,
-        &shared,
-        &mut buffer,
-        &mut wakes,
-    ));
-    let peer = match greeting.await {
-        Ok(peer) => peer,
-        Err(ending) => {
-            wakes.fire();
-            return Box::pin(turn_away(stream, ending, stranger, &shared)).await;
-        }
-    };
+    let peer = greet(&mut stream, identity, &shared, &mut buffer, &mut wakes);
+    let peer = peer.await;
     wakes.fire();
-    debug!(client = %peer.name(), id = %peer.client(), pid, "attached");
-    let process = pid.and_then(|pid| shared.processes.watch(pid));
-    let mut connection = Connection::new(stream, peer, pid, buffer, shared, wakes);
-    let ending = connection.run(process.as_deref()).await;
-    Box::pin(connection.finish(ending, process.as_deref())).await;
+    match peer {
+        Ok(peer) => {
+            debug!(client = %peer.name(), id = %peer.client(), pid, "attached");
+            let process = pid.and_then(|pid| shared.processes.watch(pid));
+            let connection = Connection::new(stream, peer, pid, process, buffer, shared, wakes);
+            Some(Box::new(connection))
+        }
+        Err(ending) => {
+            turn_away(stream, ending, stranger, &shared).await;
+            None
+        }
+    }
 }
 
 /// How a connection came to its end.
@@ -163,7 +179,7 @@ async fn turn_away<S: AsyncWrite + Unpin>(
     let Ending::Closed(close) = ending else {
         return;
     };
-    shared.refused(&close, None);
+    shared.refused(&close, None, identity.pid);
     shared
         .hub
         .note_turned_away(&close, identity, shared.clock.now());
@@ -186,6 +202,8 @@ struct Connection<S> {
     stream: S,
     peer: Peer,
     pid: Option<u32>,
+    /// Tells when the client's process is dead.
+    process: Option<Arc<ProcessWatch>>,
     shared: Arc<Shared>,
     /// What was read and not carried out yet: at most a part of a frame.
     buffer: BytesMut,
@@ -248,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         stream: S,
         peer: Peer,
         pid: Option<u32>,
+        process: Option<Arc<ProcessWatch>>,
         buffer: BytesMut,
         shared: Arc<Shared>,
         wakes: Wakes,
@@ -256,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             stream,
             peer,
             pid,
+            process,
             shared,
             buffer,
             wakes,
@@ -270,9 +290,10 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     }
 
     /// Reads, carries out and writes, until there is a reason to stop.
-    async fn run(&mut self, process: Option<&ProcessWatch>) -> Ending {
+    async fn run(&mut self) -> Ending {
+        let process = self.process.clone();
         let mut death = pin!(async {
-            match process {
+            match &process {
                 Some(process) => process.exited().await,
                 None => std::future::pending().await,
             }
@@ -525,10 +546,10 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     }
 
     /// Says goodbye, and tells the hub what becomes of the session.
-    async fn finish(mut self, ending: Ending, process: Option<&ProcessWatch>) {
+    async fn finish(mut self: Box<Self>, ending: Ending) {
         let pid = self.pid;
         let ending = match ending {
-            Ending::Lost if died(process).await => Ending::Died,
+            Ending::Lost if died(self.process.as_deref()).await => Ending::Died,
             ending => ending,
         };
         let departure = match &ending {
@@ -550,7 +571,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                     self.peer.go_away(close.code, RETURN_SLOT * slot);
                 }
                 Code::KICKED => {}
-                _ => self.shared.refused(close, Some((self.peer.name(), pid))),
+                _ => self.shared.refused(close, Some(self.peer.name()), pid),
             }
             self.peer.say_goodbye(close);
             // Who does not read is not waited for: what is sent to it fills its outbox.

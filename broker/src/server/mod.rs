@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::hub::{About, Close, Hub, Settings, Wakes};
@@ -226,16 +226,15 @@ impl Shared {
     }
 
     /// Counts a connection that was closed for cause, and logs it unless there are too many.
-    fn refused(&self, close: &Close, client: Option<(&str, Option<u32>)>) {
+    fn refused(&self, close: &Close, client: Option<&str>, pid: Option<u32>) {
         self.hub
             .counters
             .connections_refused
             .fetch_add(1, Ordering::Relaxed);
-        let (name, pid) = client.unzip();
         self.complain(|left_out| {
             warn!(
-                client = name,
-                pid = pid.flatten(),
+                client,
+                pid,
                 code = close.code.name(),
                 detail = %close.detail,
                 left_out,
@@ -291,17 +290,11 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, connections: Arc<Mu
                 // Those that ended free their place here.
                 while connections.try_join_next().is_some() {}
                 if shared.connections.load(Ordering::Relaxed) >= shared.connections_max {
-                    connections.spawn(turn_away(stream, shared.clone()));
+                    connections.spawn(turn_away(stream, identity.pid, shared.clone()));
                     continue;
                 }
-                let span = info_span!("conn", pid = identity.pid);
                 let counted = Counted::new(shared.clone());
-                let serve = async move {
-                    let shared = counted.0.clone();
-                    connection::serve(stream, identity, shared).await;
-                    drop(counted);
-                };
-                connections.spawn(serve.instrument(span));
+                connections.spawn(connection::serve(stream, identity, counted));
             }
             Err(error) => {
                 let wants_pause = error.wants_pause();
@@ -326,6 +319,14 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, connections: Arc<Mu
 /// A connection that counts towards the limit while it lives.
 struct Counted(Arc<Shared>);
 
+impl std::ops::Deref for Counted {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
 impl Counted {
     fn new(shared: Arc<Shared>) -> Self {
         shared.connections.fetch_add(1, Ordering::Relaxed);
@@ -340,10 +341,10 @@ impl Drop for Counted {
 }
 
 /// Tells a client that there is no room.
-async fn turn_away(mut stream: Stream, shared: Arc<Shared>) {
+async fn turn_away(mut stream: Stream, pid: Option<u32>, shared: Arc<Shared>) {
     let detail = format!("the limit is {} connections", shared.connections_max);
     let close = Close::new(Code::TOO_MANY_CONNECTIONS, detail);
-    shared.refused(&close, None);
+    shared.refused(&close, None, pid);
     let mut frame = Vec::new();
     BrokerFrame::Close {
         code: close.code,

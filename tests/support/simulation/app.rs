@@ -1,10 +1,11 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use localhub_client::simulation::Driver;
 use localhub_client::{
@@ -14,7 +15,7 @@ use localhub_protocol::ChannelId;
 
 use super::heard::{Asked, Sent};
 use super::ledger::Ledger;
-use super::stream::{Flag, Stream, Takes};
+use super::stream::{Flag, Kind, Stream, Takes};
 
 /// A program that uses the SDK, does whatever comes to its mind, and holds what it is told against
 /// what it has to be told.
@@ -56,6 +57,8 @@ pub(super) struct Habits {
     pub(super) small_inbox: bool,
     /// It reads its streams now and then only.
     pub(super) slow: bool,
+    /// It has the hub keep nothing: memory is tight.
+    pub(super) frugal: bool,
     /// How many channels there are to choose from.
     pub(super) channels: u64,
 }
@@ -68,6 +71,8 @@ pub(super) struct Room {
     pub(super) hidden: bool,
     /// Its presence state, as CBOR.
     pub(super) state: Vec<u8>,
+    /// The wills that it wants, by topic: their delays and payloads.
+    pub(super) wills: BTreeMap<&'static str, (Duration, Vec<u8>)>,
     pub(super) streams: Vec<Stream>,
     pub(super) presence: Option<Watched>,
     pub(super) asks_presence: bool,
@@ -98,7 +103,8 @@ pub(super) enum Done {
     Left(String, Result<(), Error>),
     Sent(u32, bool, Result<(), Error>),
     Snapshot(Result<Snapshot, Error>),
-    StateSet(Result<(), Error>),
+    /// A state, a will, or what a channel keeps.
+    Set(Result<(), Error>),
     Subscribed(String, Takes, Result<Messages, Error>),
     Watched(String, Result<Presence, Error>),
 }
@@ -255,11 +261,7 @@ impl App {
         let mut rooms = self.rooms.iter_mut();
         let room = rooms.find(|room| room.id == Some(asked.channel))?;
         room.streams.iter_mut().find(|stream| {
-            let asks = matches!(
-                &stream.takes,
-                Takes::Topics { filter, retained, .. }
-                    if *filter == asked.filter && *retained == asked.snapshot
-            );
+            let asks = stream.takes.asks(&asked.filter, Kind::of(asked.start));
             asks && !stream.live && !stream.ended
         })
     }
@@ -273,6 +275,8 @@ impl App {
     pub(super) fn upset(&mut self) {
         self.upsets += 1;
         self.firm = self.fates.len() as u32;
+        let streams = self.rooms.iter_mut().flat_map(|room| &mut room.streams);
+        streams.for_each(Stream::upset);
     }
 
     pub(super) fn is_upset(&self, since: u64) -> bool {
@@ -284,25 +288,6 @@ impl Operation {
     fn poll(&mut self) -> Poll<Done> {
         let cx = &mut Context::from_waker(&self.waker);
         self.future.as_mut().poll(cx)
-    }
-}
-
-impl Takes {
-    /// Whether two streams could not be told apart from outside.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Topics {
-                    filter, retained, ..
-                },
-                Self::Topics {
-                    filter: of,
-                    retained: r,
-                    ..
-                },
-            ) => filter == of && retained == r,
-            _ => self == other,
-        }
     }
 }
 

@@ -1,56 +1,87 @@
 use std::rc::Rc;
+use std::time::Duration;
 
-use localhub_protocol::{ChannelId, ClientFrame, ClientId, Code, Message, Retain, Start, Target};
+use localhub_protocol::{
+    ChannelId, ClientFrame, ClientId, Code, Message, PREFIX_BYTES, Policy, Retain, Start, Target,
+};
 
-use super::heard::{Asked, Item, Refused, Sent, Values};
+use super::absence::Testament;
+use super::heard::{Asked, ENTRY_BYTES, Item, Refused, Sent, Values};
 use super::ledger::{Fate, MARK_BYTES};
 use super::model::{Model, NOT_A_MEMBER};
+use super::space::Load;
 
-/// What the hub may refuse for want of room.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Space {
-    /// How many messages an outbox holds.
-    pub(super) outbox_messages: u64,
-    /// Whether all outboxes together may be full as well.
-    pub(super) memory_is_tight: bool,
-}
-
+/// What the hub does with frames, in the plainest way.
 impl Model {
     /// Whether the hub may refuse a frame because something is full. It may not if fewer messages
     /// than fit are unheard.
-    pub(super) fn may_be_full(&mut self, client: ClientId, body: &[u8], space: Space) -> bool {
+    pub(super) fn may_be_full(&mut self, client: ClientId, body: &[u8]) -> bool {
         let frame = ClientFrame::decode(body).expect("a client's frame");
+        let tight = self.space.memory_is_tight;
         let (who, more) = match frame {
             ClientFrame::Message(Message::Direct {
                 to: Target::Id(to), ..
-            }) => (to, 1),
-            ClientFrame::Message(Message::Publish { retain, .. }) => {
-                return space.memory_is_tight && retain == Retain::Set;
+            }) => {
+                let bytes = (PREFIX_BYTES + body.len()) as u64 + ENTRY_BYTES;
+                (to, Load { messages: 1, bytes })
             }
-            ClientFrame::Subscribe { channel, .. } | ClientFrame::Snapshot { channel, .. } => {
-                let values = self.room(channel).map_or(0, |room| room.retained.len());
-                (client, 1 + values as u64)
+            ClientFrame::Message(Message::Publish { retain, .. }) => {
+                return tight && retain == Retain::Set;
+            }
+            ClientFrame::WillSet { .. } => return tight,
+            ClientFrame::Subscribe { channel, start, .. } => {
+                (client, self.values_load(channel, start))
+            }
+            ClientFrame::Snapshot { channel, .. } => {
+                (client, self.values_load(channel, Start::Retained))
             }
             _ => return false,
         };
-        !self.is_over(who)
-            && (space.memory_is_tight || self.client(who).waiting() + more > space.outbox_messages)
+        if self.is_over(who) {
+            return false;
+        }
+        let unheard = self.client(who).unheard();
+        tight || !self.space.fits(unheard, more)
+    }
+
+    /// The most that the answer to a subscription may be.
+    fn values_load(&mut self, channel: ChannelId, start: Start) -> Load {
+        let mut load = Load::default();
+        load.add(ENTRY_BYTES + 64);
+        let Some(room) = self.room(channel) else {
+            return load;
+        };
+        let mut add = |sent: &Rc<Sent>| {
+            load.add((PREFIX_BYTES + sent.body.len()) as u64 + ENTRY_BYTES);
+        };
+        match (start, &room.history) {
+            (Start::Retained, _) => room.retained.values().for_each(&mut add),
+            (Start::Last(_) | Start::After(_), Some(history)) => history.sent().for_each(&mut add),
+            _ => {}
+        }
+        load
     }
 
     /// The hub has carried out a frame of a client, or refused it because something is full.
     pub(super) fn carry_out(&mut self, client: ClientId, body: &[u8], full: bool) {
         let frame = ClientFrame::decode(body).expect("a client's frame");
-        if matches!(
-            frame,
-            ClientFrame::Ack { .. } | ClientFrame::Ping { .. } | ClientFrame::Pong { .. }
-        ) {
-            return;
+        let before = self.run.take();
+        match frame {
+            ClientFrame::Ack { received }
+            | ClientFrame::Ping { received, .. }
+            | ClientFrame::Pong { received, .. } => return self.client(client).confirm(received),
+            ClientFrame::Close { .. } => return,
+            _ => {}
         }
         self.progress += 1;
         let expected = self.client(client);
-        assert!(!expected.over, "{client} is gone, and was carried out");
+        assert!(
+            expected.over.is_none(),
+            "{client} is gone, and was carried out"
+        );
         expected.said += 1;
         let request = expected.said;
+        let done = |done: Option<()>| done.map(|()| Item::Done(request)).ok_or(NOT_A_MEMBER);
         let outcome = match frame {
             ClientFrame::Join {
                 name,
@@ -60,14 +91,10 @@ impl Model {
                 self.join(client, request, name, hidden, state);
                 return;
             }
-            ClientFrame::Leave { channel } => self
-                .leave(channel, client)
-                .then_some(Item::Done(request))
-                .ok_or(NOT_A_MEMBER),
-            ClientFrame::PresenceSet { channel, state } => self
-                .set_state(channel, client, state)
-                .map(|()| Item::Done(request))
-                .ok_or(NOT_A_MEMBER),
+            ClientFrame::Leave { channel } => done(self.leave(channel, client).then_some(())),
+            ClientFrame::PresenceSet { channel, state } => {
+                done(self.set_state(channel, client, state))
+            }
             ClientFrame::PresenceWatch { channel, on } => match self.member(channel, client) {
                 Some(member) => {
                     member.watching = on;
@@ -82,31 +109,54 @@ impl Model {
                 channel,
                 filter,
                 start,
-                policy: _,
+                policy,
             } => {
-                let snapshot = start == Start::Retained;
                 let filter = self.filters.number(filter);
-                let asked = self.asked(channel, filter, true, snapshot);
-                return self.values(client, request, filter, asked, full);
+                let asked = self.asked(channel, filter, true, start);
+                return self.values(client, request, (filter, policy), asked, full);
             }
             ClientFrame::Snapshot { channel, filter } => {
                 let filter = self.filters.number(filter);
-                let asked = self.asked(channel, filter, false, true);
-                return self.values(client, request, filter, asked, full);
+                let asked = self.asked(channel, filter, false, Start::Retained);
+                let policy = Policy::default();
+                return self.values(client, request, (filter, policy), asked, full);
             }
             ClientFrame::Unsubscribe { channel, filter } => {
                 let filter = self.filters.number(filter);
                 match self.member(channel, client) {
                     Some(member) if member.filters.contains(filter) => {
-                        member.filters.remove(filter);
+                        member.unsubscribe(filter);
                         Ok(Item::Done(request))
                     }
                     Some(_) => Err(Code::NOT_SUBSCRIBED),
                     None => Err(NOT_A_MEMBER),
                 }
             }
+            ClientFrame::ChannelSet { channel, settings } => {
+                let refused = self.set_channel(channel, client, settings);
+                refused.map_or(Ok(Item::Done(request)), Err)
+            }
+            ClientFrame::WillSet { channel, will } => {
+                if full && self.member(channel, client).is_some() {
+                    Err(Code::LIMIT_REACHED)
+                } else {
+                    let will = Testament {
+                        delay: Duration::from_millis(will.delay_ms.into()),
+                        topic: self.filters.topic(will.topic),
+                        retain: will.retain,
+                        content: will.content,
+                        payload: will.payload.into(),
+                    };
+                    done(self.set_will(channel, client, will))
+                }
+            }
+            ClientFrame::WillClear { channel, topic } => {
+                let member = self.member(channel, client);
+                done(member.map(|member| member.wills.retain(|will| *will.topic != *topic)))
+            }
             ClientFrame::Message(message) => {
                 let (payload, to) = (message.payload(), channel_of(&message));
+                self.run = before;
                 let outcome = self.message(client, request, &message, body, full);
                 if payload.len() >= MARK_BYTES {
                     let accepted = outcome.is_ok();
@@ -132,58 +182,96 @@ impl Model {
                 asked,
             }))
         });
-        self.client(client).expect(item);
+        self.expect(client, item);
     }
 
-    fn asked(&self, channel: ChannelId, filter: usize, subscribe: bool, snapshot: bool) -> Asked {
+    fn asked(&self, channel: ChannelId, filter: usize, subscribe: bool, start: Start) -> Asked {
         Asked {
             channel,
             filter: self.filters.text(filter),
             subscribe,
-            snapshot,
+            start,
         }
     }
 
-    fn values(&mut self, client: ClientId, request: u64, filter: usize, asked: Asked, full: bool) {
+    fn values(
+        &mut self,
+        client: ClientId,
+        request: u64,
+        (filter, policy): (usize, Policy),
+        asked: Asked,
+        full: bool,
+    ) {
         let channel = asked.channel;
-        let code = match self.member(channel, client) {
-            None => Some(NOT_A_MEMBER),
-            Some(_) if full => Some(Code::OUTBOX_FULL),
-            Some(member) => {
-                if asked.subscribe {
-                    member.filters.insert(filter);
+        let now = self.now;
+        let code = match self.room(channel) {
+            Some(room) if room.members.contains_key(&client) => {
+                if let Some(history) = &mut room.history
+                    && asked.subscribe
+                {
+                    history.trim(now);
                 }
-                None
+                match asked.start {
+                    Start::After(after) if after > room.offset => Some(Code::UNKNOWN_OFFSET),
+                    _ => full.then_some(Code::OUTBOX_FULL),
+                }
             }
+            _ => Some(NOT_A_MEMBER),
         };
         if let Some(code) = code {
+            self.counts.unknown_offsets += u64::from(code == Code::UNKNOWN_OFFSET);
             let asked = Some(asked);
-            return self.client(client).expect(Item::Refused(Box::new(Refused {
+            let refused = Refused {
                 request,
                 code,
                 asked,
-            })));
+            };
+            return self.expect(client, Item::Refused(Box::new(refused)));
         }
-        let room = self.room(channel).expect("it has a member");
+        let filters = &self.filters;
+        let matches = |sent: &Sent| {
+            let topic = sent.topic.as_ref().expect("values have topics");
+            filters.matching(topic).contains(filter)
+        };
+        let room = self.rooms[channel.0 as usize].as_mut();
+        let room = room.expect("it has a member");
         let offset = room.offset;
-        let mut values: Vec<Rc<Sent>> = Vec::new();
-        if asked.snapshot {
-            values.extend(room.retained.values().cloned());
-            values.retain(|sent| {
-                let topic = sent.topic.as_ref().expect("values have topics");
-                self.filters.matching(topic).contains(filter)
-            });
+        let (values, since) = match (asked.start, &room.history) {
+            (Start::Retained, _) => {
+                let retained = room.retained.values();
+                let matching = retained.filter(|sent| matches(sent)).cloned();
+                (matching.collect(), offset)
+            }
+            (Start::Live, _) | (_, None) => (Vec::new(), offset),
+            (start, Some(history)) => {
+                let (values, since) = history.replay(start, matches);
+                self.counts.history_starts += u64::from(!values.is_empty());
+                (values, since)
+            }
+        };
+        if let Start::After(after) = asked.start
+            && since > after
+        {
+            self.counts.history_losses += 1;
         }
-        let expected = self.client(client);
-        expected.expect(Item::Values(Box::new(Values {
+        if asked.subscribe
+            && let Some(member) = room.members.get_mut(&client)
+        {
+            self.counts.policy_changes += u64::from(member.filters.contains(filter));
+            member.subscribe(filter, policy);
+        }
+        self.client(client).parks |= asked.subscribe && policy == Policy::Park;
+        let answer = Values {
             request,
             offset,
             count: values.len() as u64,
+            since,
             asked,
-        })));
+        };
+        self.expect(client, Item::Values(Box::new(answer)));
         for sent in values {
             let retained = true;
-            expected.expect(Item::Message { sent, retained });
+            self.expect(client, Item::Message { sent, retained });
         }
     }
 
@@ -196,31 +284,29 @@ impl Model {
         full: bool,
     ) -> Result<(), Code> {
         let payload_bytes = message.payload().len();
-        let sent = |channel, topic, offset| {
-            Rc::new(Sent {
-                channel,
-                topic,
-                sender: client,
-                offset,
-                body: body.into(),
-                payload_bytes,
-            })
-        };
-        if let Message::Direct {
-            to: Target::Id(to), ..
-        } = message
-        {
-            if self.is_over(*to) {
-                return Err(Code::UNKNOWN_CLIENT);
-            }
-            if full {
-                return Err(Code::OUTBOX_FULL);
-            }
-            let (sent, retained) = (sent(None, None, request), false);
-            self.client(*to).expect(Item::Message { sent, retained });
-            return Ok(());
-        }
+        let before = self.run.take();
         let (channel, topic, retain) = match message {
+            Message::Direct {
+                to: Target::Id(to), ..
+            } => {
+                if self.is_over(*to) {
+                    return Err(Code::UNKNOWN_CLIENT);
+                }
+                if full {
+                    return Err(Code::OUTBOX_FULL);
+                }
+                let sent = Rc::new(Sent {
+                    channel: None,
+                    topic: None,
+                    sender: client,
+                    offset: request,
+                    body: body.into(),
+                    payload_bytes,
+                });
+                let retained = false;
+                self.expect(*to, Item::Message { sent, retained });
+                return Ok(());
+            }
             Message::Broadcast { channel, .. } => (*channel, None, Retain::No),
             Message::Publish {
                 channel,
@@ -236,9 +322,43 @@ impl Model {
         if full {
             return Err(Code::RETAINED_FULL);
         }
+        self.run = before;
+        self.publish(client, channel, topic, retain, body, payload_bytes);
+        Ok(())
+    }
+
+    /// A message gets its place in its channel, and goes to whoever wants it.
+    pub(super) fn publish(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        topic: Option<Rc<str>>,
+        retain: Retain,
+        body: &[u8],
+        payload_bytes: usize,
+    ) {
+        let now = self.now;
+        let way = match (&topic, retain) {
+            (Some(topic), Retain::No) => Some((client, channel, topic.clone())),
+            _ => None,
+        };
+        let again = way.is_some() && self.run == way;
+        self.run = way;
         let room = self.room(channel).expect("it has a member");
         room.offset += 1;
-        let sent = sent(Some(channel), topic.clone(), room.offset);
+        let sent = Rc::new(Sent {
+            channel: Some(channel),
+            topic: topic.clone(),
+            sender: client,
+            offset: room.offset,
+            body: body.into(),
+            payload_bytes,
+        });
+        if topic.is_some()
+            && let Some(history) = &mut room.history
+        {
+            history.push(sent.clone(), again, now);
+        }
         match (retain, topic) {
             (Retain::Set, Some(topic)) => {
                 room.retained.insert(topic, sent.clone());
@@ -249,7 +369,6 @@ impl Model {
             _ => {}
         }
         self.forward(&sent);
-        Ok(())
     }
 }
 

@@ -2,15 +2,15 @@ use std::collections::VecDeque;
 
 use localhub_protocol::{
     BrokerFrame, ChannelId, ClientFrame, ClientId, Code, Hello, Message, Policy, Resume,
-    ResumeToken, Retain, Start, Target, Version,
+    ResumeToken, Retain, Start, Target, Version, Will,
 };
 
-use super::heard::{CONTENT, Ear};
+use super::heard::{CONTENT, Ear, Heard};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::model::Model;
 use super::pipe::frame_end;
-use super::{Counts, FILTERS, TOPICS};
+use super::{FILTERS, POLICIES, TOPICS, WILL_DELAYS_MS, settings};
 use crate::Rng;
 
 /// A client that does what `docs/protocol.md` asks of one, and no more: it counts, confirms now and
@@ -20,50 +20,87 @@ pub(super) struct Client {
     author: usize,
     /// Its session; of the hub itself while it has none.
     pub(super) id: ClientId,
+    name: Option<String>,
+    ttl_ms: Option<u32>,
+    /// The policy that it likes best.
+    favourite: Policy,
     channels: u64,
+    /// Memory is tight: it has the hub keep nothing.
+    frugal: bool,
     resume: Option<Resume>,
+    /// A token that it has used already.
+    old_token: ResumeToken,
     ear: Ear,
     said: u64,
     /// What the hub has not confirmed, with positions.
     unconfirmed: VecDeque<(u64, Vec<u8>)>,
-    /// The ids of the channels it joined, as far as it knows, the oldest first.
-    joined: Vec<ChannelId>,
+    /// The channels it joined, as far as it knows, and how far they had come.
+    joined: Vec<(ChannelId, u64)>,
     welcomed: bool,
+    goodbye: bool,
     scratch: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn new(author: usize, channels: u64) -> Self {
+    pub(super) fn new(author: usize, channels: u64, frugal: bool) -> Self {
         Self {
             author,
             id: ClientId::HUB,
+            name: author.is_multiple_of(3).then(|| format!("plain-{author}")),
+            ttl_ms: match author % 10 {
+                3 => Some(15_000),
+                7 => Some(0),
+                _ => None,
+            },
+            favourite: POLICIES[author % POLICIES.len()],
             channels,
+            frugal,
             resume: None,
+            old_token: ResumeToken([9; 32]),
             ear: Ear::default(),
             said: 0,
             unconfirmed: VecDeque::new(),
             joined: Vec::new(),
             welcomed: false,
+            goodbye: false,
             scratch: Vec::new(),
         }
     }
 
-    /// The first frame of a connection.
-    pub(super) fn hello(&mut self) -> Vec<u8> {
+    /// The first frame of a connection. It may show a token that is not good any more.
+    pub(super) fn hello(&mut self, wrong: bool) -> Vec<u8> {
         self.welcomed = false;
-        if let Some(resume) = &mut self.resume {
+        let mut resume = self.resume.clone();
+        if let Some(resume) = &mut resume {
             resume.received = self.ear.received;
+            if wrong {
+                resume.token = self.old_token.clone();
+            }
         }
         let mut bytes = Vec::new();
         ClientFrame::Hello(Hello {
             versions: (Version::CURRENT, Version::CURRENT),
             features: vec![],
-            name: None,
-            resume: self.resume.clone(),
-            ttl_ms: None,
+            name: self.name.as_deref(),
+            resume,
+            ttl_ms: self.ttl_ms,
         })
         .encode(&mut bytes);
         bytes
+    }
+
+    /// Begins anew, without anything that it knew.
+    pub(super) fn forget(&mut self, ledger: &mut Ledger) {
+        self.author = ledger.begin();
+        self.id = ClientId::HUB;
+        self.resume = None;
+        self.goodbye = false;
+        self.welcomed = false;
+    }
+
+    /// Whether its last word was that it ends its session.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.goodbye
     }
 
     /// Says something, if it has been welcomed.
@@ -77,18 +114,27 @@ impl Client {
         if !self.welcomed {
             return;
         }
-        let channel = match self.joined.len() as u64 {
-            0 => ChannelId(1 + rng.below(self.channels)),
-            n => self.joined[rng.below(n) as usize],
+        let up = link.up.end();
+        if rng.once_in(600) {
+            let (code, detail) = (Code::GOODBYE, "");
+            ClientFrame::Close { code, detail }.encode(up);
+            self.goodbye = true;
+            return;
+        }
+        let at = rng.below(self.joined.len().max(1) as u64) as usize;
+        let (channel, offset) = match self.joined.get(at) {
+            Some(joined) => *joined,
+            None => (ChannelId(1 + rng.below(self.channels)), 0),
         };
         let filter = FILTERS[rng.below(FILTERS.len() as u64) as usize];
         let topic = TOPICS[rng.below(TOPICS.len() as u64) as usize];
         let content = CONTENT;
         let state = [rng.below(3) as u8];
         let name;
+        let will = [rng.below(200) as u8; 3];
         let what = rng.below(100);
         let mut payload = std::mem::take(&mut self.scratch);
-        if what >= 40 {
+        if what >= 44 {
             payload.clear();
             payload.extend(ledger.open(self.author).1);
             if rng.once_in(3) {
@@ -105,33 +151,49 @@ impl Client {
                 }
             }
             10 => ClientFrame::Leave { channel },
-            11..=18 => ClientFrame::Subscribe {
+            11..=20 => ClientFrame::Subscribe {
                 channel,
                 filter,
-                start: match rng.once_in(2) {
-                    true => Start::Retained,
-                    false => Start::Live,
-                },
-                policy: Policy::DropOldest,
+                start: start(rng, offset),
+                policy: self.policy(rng),
             },
-            19..=20 => ClientFrame::Unsubscribe { channel, filter },
-            21..=23 => ClientFrame::PresenceWatch {
+            21 => ClientFrame::Unsubscribe { channel, filter },
+            22..=24 => ClientFrame::PresenceWatch {
                 channel,
                 on: !rng.once_in(4),
             },
-            24 => ClientFrame::PresenceSet {
+            25 => ClientFrame::PresenceSet {
                 channel,
                 state: &state,
             },
-            25 => ClientFrame::Snapshot { channel, filter },
-            26..=35 => ClientFrame::Ack {
+            26 => ClientFrame::Snapshot { channel, filter },
+            27 => ClientFrame::ChannelSet {
+                channel,
+                settings: settings(rng, self.frugal),
+            },
+            28 => ClientFrame::WillSet {
+                channel,
+                will: Will {
+                    delay_ms: WILL_DELAYS_MS[rng.below(WILL_DELAYS_MS.len() as u64) as usize],
+                    retain: match rng.below(6) {
+                        0 if !self.frugal => Retain::Set,
+                        1 => Retain::Clear,
+                        _ => Retain::No,
+                    },
+                    content,
+                    topic,
+                    payload: &will,
+                },
+            },
+            29 if rng.once_in(2) => ClientFrame::WillClear { channel, topic },
+            29..=39 => ClientFrame::Ack {
                 received: self.ear.received,
             },
-            36..=39 => ClientFrame::Ping {
+            40..=43 => ClientFrame::Ping {
                 nonce: rng.below(9),
                 received: self.ear.received,
             },
-            40..=59 => ClientFrame::Message(Message::Direct {
+            44..=59 => ClientFrame::Message(Message::Direct {
                 to: Target::Id(other),
                 content,
                 payload: &payload,
@@ -160,9 +222,8 @@ impl Client {
             && rng.once_in(2)
         {
             // The other half goes on as if it were still a member.
-            self.joined.retain(|known| *known != channel);
+            self.joined.retain(|(known, _)| *known != channel);
         }
-        let up = link.up.end();
         let before = up.len();
         frame.encode(up);
         if !matches!(frame, ClientFrame::Ack { .. } | ClientFrame::Ping { .. }) {
@@ -173,9 +234,16 @@ impl Client {
         self.scratch = payload;
     }
 
+    fn policy(&self, rng: &mut Rng) -> Policy {
+        if rng.once_in(3) {
+            return POLICIES[rng.below(POLICIES.len() as u64) as usize];
+        }
+        self.favourite
+    }
+
     /// Reads what has arrived, and has the model judge every frame; `false` if the hub closed the
     /// connection.
-    pub(super) fn read(&mut self, link: &mut Link, model: &mut Model, counts: &mut Counts) -> bool {
+    pub(super) fn read(&mut self, link: &mut Link, model: &mut Model) -> bool {
         let mut open = true;
         let mut dealt = 0;
         let Link { up, down, .. } = link;
@@ -183,7 +251,7 @@ impl Client {
         while open && let Some(end) = frame_end(&arrived[dealt..]) {
             let body = &arrived[dealt + 4..dealt + end];
             let frame = BrokerFrame::decode(body).expect("a frame");
-            open = self.hear(&frame, body, up.end(), model, counts);
+            open = self.hear(&frame, body, up.end(), model);
             dealt += end;
         }
         down.forget(dealt);
@@ -196,12 +264,11 @@ impl Client {
         body: &[u8],
         up: &mut Vec<u8>,
         model: &mut Model,
-        counts: &mut Counts,
     ) -> bool {
         let heard = self.ear.hear(frame, body);
         match frame {
             BrokerFrame::Welcome(welcome) => {
-                counts.welcome(welcome.resumed);
+                model.counts.welcome(welcome.resumed);
                 self.welcomed = true;
                 self.ear.begin(self.id != welcome.client);
                 if self.id != welcome.client {
@@ -210,12 +277,15 @@ impl Client {
                     self.unconfirmed.clear();
                     self.joined.clear();
                 }
-                self.resume = Some(Resume {
+                let resume = Resume {
                     epoch: welcome.epoch,
                     client: welcome.client,
                     token: ResumeToken(welcome.token.0),
                     received: 0,
-                });
+                };
+                if let Some(before) = self.resume.replace(resume) {
+                    self.old_token = before.token;
+                }
                 self.confirmed(welcome.received);
                 for (_, bytes) in &self.unconfirmed {
                     up.extend_from_slice(bytes);
@@ -230,25 +300,35 @@ impl Client {
                 self.confirmed(*received);
             }
             BrokerFrame::Close { code, .. } => {
-                assert_eq!(
-                    *code,
-                    Code::PING_TIMEOUT,
-                    "to a client that did nothing wrong"
-                );
-                counts.hung += 1;
+                if *code == Code::KICKED {
+                    self.forget(&mut model.ledger);
+                }
                 return false;
             }
             BrokerFrame::GoAway { .. } => panic!("{frame:?} from a hub that does not stop"),
-            BrokerFrame::Joined { channel, .. } if !self.joined.contains(channel) => {
-                self.joined.push(*channel);
+            BrokerFrame::Joined {
+                channel, offset, ..
+            } => {
+                self.joined.retain(|(known, _)| known != channel);
+                self.joined.push((*channel, *offset));
             }
             _ => {}
         }
         if let Some(heard) = heard {
-            counts.heard(self.id, &heard);
+            self.note_offset(&heard);
             model.judge(self.id, &heard);
         }
         true
+    }
+
+    /// Remembers how far a channel has come.
+    fn note_offset(&mut self, heard: &Heard<'_>) {
+        if let Some(run) = &heard.run {
+            let mut joined = self.joined.iter_mut();
+            if let Some((_, last)) = joined.find(|(known, _)| Some(*known) == run.channel) {
+                *last = run.next.max(*last);
+            }
+        }
     }
 
     fn confirmed(&mut self, received: u64) {
@@ -263,5 +343,16 @@ impl Client {
         {
             self.unconfirmed.pop_front();
         }
+    }
+}
+
+/// Where to begin, for who knows how far the channel has come.
+fn start(rng: &mut Rng, offset: u64) -> Start {
+    match rng.below(8) {
+        0..=2 => Start::Live,
+        3..=4 => Start::Retained,
+        5 => Start::Last(rng.below(12)),
+        _ if rng.once_in(10) => Start::After(offset + rng.below(50)),
+        _ => Start::After(offset.saturating_sub(rng.below(20))),
     }
 }

@@ -1,7 +1,8 @@
 use std::rc::Rc;
 
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ClientId, Code, ContentType, Member, Message, Status,
+    BrokerFrame, Change, ChannelId, ClientId, Code, ContentType, Member, Message, PREFIX_BYTES,
+    Start, Status,
 };
 
 /// Something that a client must hear.
@@ -19,7 +20,7 @@ pub(super) enum Item {
     Presence(Rc<Presence>),
     /// A message was refused.
     Refused(Box<Refused>),
-    /// Retained values follow.
+    /// Retained values or kept messages follow.
     Values(Box<Values>),
 }
 
@@ -45,18 +46,19 @@ pub(super) struct Values {
     pub(super) request: u64,
     pub(super) offset: u64,
     pub(super) count: u64,
+    pub(super) since: u64,
     pub(super) asked: Asked,
 }
 
-/// What was asked for when retained values were. It is not heard, but the client knows.
+/// What was asked for when values were. It is not heard, but the client knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Asked {
     pub(super) channel: ChannelId,
     pub(super) filter: Rc<str>,
     /// Whether it subscribes.
     pub(super) subscribe: bool,
-    /// Whether it wants the values.
-    pub(super) snapshot: bool,
+    /// What it wants to begin with.
+    pub(super) start: Start,
 }
 
 /// A message as the hub has to forward it.
@@ -93,6 +95,7 @@ pub(super) struct Presence {
     pub(super) channel: ChannelId,
     pub(super) revision: u64,
     pub(super) change: Change,
+    pub(super) cause: Option<Code>,
     pub(super) member: Seen,
 }
 
@@ -100,15 +103,18 @@ pub(super) struct Presence {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Seen {
     pub(super) client: ClientId,
-    pub(super) away: bool,
+    pub(super) status: Status,
     pub(super) state: Rc<[u8]>,
 }
 
 impl Seen {
+    /// The most that it takes in a frame.
+    fn bytes(&self) -> usize {
+        96 + self.state.len()
+    }
+
     fn is(&self, member: &Member<'_>) -> bool {
-        self.client == member.client
-            && self.away == (member.status == Status::Away)
-            && *self.state == *member.state
+        self.client == member.client && self.status == member.status && *self.state == *member.state
     }
 }
 
@@ -141,6 +147,18 @@ impl Item {
             Self::Presence(presence) => Some(presence.channel),
             _ => None,
         }
+    }
+
+    /// The most bytes that it may take in an outbox, the hub's bookkeeping included.
+    pub(super) fn bytes(&self) -> u64 {
+        let frame = match self {
+            Self::Done(_) | Self::Joined(_) | Self::Values(_) => 64,
+            Self::Members(members) => 64 + members.members.iter().map(Seen::bytes).sum::<usize>(),
+            Self::Message { sent, .. } => PREFIX_BYTES + sent.body.len(),
+            Self::Presence(presence) => 64 + presence.member.bytes(),
+            Self::Refused(_) => 256,
+        };
+        frame as u64 + ENTRY_BYTES
     }
 
     /// Whether this is what was heard.
@@ -183,12 +201,12 @@ impl Item {
                     channel,
                     revision,
                     change,
-                    cause: _,
+                    cause,
                     member,
                 },
             ) => {
                 (presence.channel, presence.revision) == (*channel, *revision)
-                    && presence.change == *change
+                    && (presence.change, presence.cause) == (*change, *cause)
                     && presence.member.is(member)
             }
             (Self::Refused(refused), BrokerFrame::Refusal { request, code, .. }) => {
@@ -201,11 +219,11 @@ impl Item {
                     channel,
                     offset,
                     count,
-                    since: _,
+                    since,
                 },
             ) => {
                 (values.request, values.asked.channel) == (*request, *channel)
-                    && (values.offset, values.count) == (*offset, *count)
+                    && (values.offset, values.count, values.since) == (*offset, *count, *since)
             }
             _ => false,
         }
@@ -284,3 +302,6 @@ impl Ear {
 
 /// The content type of all simulated messages.
 pub(super) const CONTENT: ContentType = ContentType::BYTES;
+
+/// What a message costs in an outbox beside its frame, at most: some bytes are counted for each (rule 15.1).
+pub(super) const ENTRY_BYTES: u64 = 160;

@@ -37,6 +37,12 @@ impl Ledger {
         }
     }
 
+    /// An author begins anew, as another: it knows nothing of what it sent before.
+    pub(super) fn begin(&mut self) -> usize {
+        self.authors.push(Author::default());
+        self.authors.len() - 1
+    }
+
     /// Writes down that an author is about to send a message; gives its mark.
     pub(super) fn open(&mut self, author: usize) -> (u32, [u8; MARK_BYTES]) {
         let fates = &mut self.authors[author].fates;

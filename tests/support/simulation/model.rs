@@ -2,114 +2,103 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use localhub_protocol::{Change, ChannelId, ClientId, Code};
+use localhub_protocol::{Change, ChannelId, ChannelSettings, ClientId, Code, Policy, Status};
 
+use super::Counts;
+use super::absence::{Alarm, Testament};
 use super::expected::Expected;
 use super::filters::{FilterSet, Filters};
-use super::heard::{Heard, Item, Joined, Members, Presence, Seen, Sent};
+use super::heard::{Heard, Item, Joined, Members, Seen, Sent};
+use super::kept::History;
 use super::ledger::Ledger;
+use super::space::{Load, Space};
+use super::tokens::Strikes;
 
 /// What every client must hear, worked out in the plainest way: a list for each client.
 ///
-/// It knows no outbox. Where the hub may decide (what does not fit in an outbox is refused to its
+/// It knows no outbox. Where the hub may decide (what does not fit in an outbox is lost, or refused to its
 /// sender), the model is told what it decided, and holds it against how much can be waiting there.
 #[derive(Debug)]
 pub(super) struct Model {
-    ttl: Duration,
+    pub(super) space: Space,
+    pub(super) now: Duration,
     /// By client id; nobody has the first.
-    clients: Vec<Expected>,
-    parked: BTreeSet<(Duration, ClientId)>,
+    pub(super) clients: Vec<Expected>,
+    /// Sessions without a connection, by when they end.
+    pub(super) parked: BTreeSet<(Duration, ClientId)>,
+    pub(super) alarms: BTreeSet<(Duration, Alarm)>,
     /// By channel id; none has the first.
-    rooms: Vec<Option<Room>>,
+    pub(super) rooms: Vec<Option<Room>>,
     by_name: HashMap<Rc<str>, ChannelId>,
+    /// The messages that the hub was handed together with the one that it carries out now.
+    pub(super) together: Load,
+    /// The publish before, if the next one may have come together with it.
+    pub(super) run: Option<(ClientId, ChannelId, Rc<str>)>,
+    /// A message went to who has publishers wait for long.
+    pub(super) blocks: bool,
+    pub(super) strikes: Strikes,
     pub(super) filters: Filters,
     pub(super) ledger: Ledger,
     /// Grows with all that is carried out or heard.
     pub(super) progress: u64,
+    pub(super) counts: Counts,
 }
 
 #[derive(Debug)]
 pub(super) struct Room {
     name: Rc<str>,
     pub(super) offset: u64,
-    revision: u64,
+    pub(super) revision: u64,
     pub(super) members: BTreeMap<ClientId, Member>,
     pub(super) retained: BTreeMap<Rc<str>, Rc<Sent>>,
+    pub(super) history: Option<History>,
+    pub(super) debounce: Duration,
+    /// Until when it stays for its history, without members.
+    pub(super) linger: Option<Duration>,
 }
 
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) hidden: bool,
     pub(super) watching: bool,
-    away: bool,
+    pub(super) status: Status,
+    /// Its status as the others know it.
+    pub(super) told: Status,
+    pub(super) away_because: Code,
     state: Rc<[u8]>,
     pub(super) filters: FilterSet,
+    /// The policy of each filter.
+    pub(super) policies: Vec<(usize, Policy)>,
+    pub(super) wills: Vec<Testament>,
 }
 
 /// As many members fit in one frame.
 const MEMBERS_PER_FRAME: usize = 128;
 
 impl Model {
-    pub(super) fn new(ttl: Duration, authors: usize) -> Self {
+    pub(super) fn new(space: Space, authors: usize) -> Self {
         Self {
-            ttl,
+            space,
+            now: Duration::ZERO,
             clients: vec![Expected::default()],
             parked: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             rooms: vec![None],
             by_name: HashMap::new(),
+            together: Load::default(),
+            run: None,
+            blocks: false,
+            strikes: Strikes::default(),
             filters: Filters::default(),
             ledger: Ledger::new(authors),
             progress: 0,
-        }
-    }
-
-    pub(super) fn attach(&mut self, client: ClientId) {
-        let index = client.0 as usize;
-        if index >= self.clients.len() {
-            self.clients.resize_with(index + 1, Expected::default);
-        }
-        if let Some(until) = self.clients[index].parked.take() {
-            self.parked.remove(&(until, client));
-            self.set_away(client, false);
-        }
-    }
-
-    /// The client's connection is gone.
-    pub(super) fn park(&mut self, client: ClientId, now: Duration) {
-        let expected = self.client(client);
-        if expected.over || expected.parked.is_some() {
-            return;
-        }
-        let until = now + self.ttl;
-        self.client(client).parked = Some(until);
-        self.parked.insert((until, client));
-        self.set_away(client, true);
-    }
-
-    pub(super) fn expire(&mut self, now: Duration) {
-        while let Some(&(until, client)) = self.parked.first()
-            && until <= now
-        {
-            self.parked.pop_first();
-            self.end(client);
-        }
-    }
-
-    /// The session is over.
-    pub(super) fn end(&mut self, client: ClientId) {
-        for room in std::mem::take(&mut self.client(client).rooms) {
-            self.part(room, client);
-        }
-        let expected = self.client(client);
-        expected.over = true;
-        if let Some(until) = expected.parked.take() {
-            self.parked.remove(&(until, client));
+            counts: Counts::default(),
         }
     }
 
     pub(super) fn is_over(&self, client: ClientId) -> bool {
         let expected = self.clients.get(client.0 as usize);
-        client == ClientId::HUB || expected.is_none_or(|expected| expected.over)
+        client == ClientId::HUB || expected.is_none_or(|expected| expected.over.is_some())
     }
 
     pub(super) fn client(&mut self, client: ClientId) -> &mut Expected {
@@ -124,10 +113,20 @@ impl Model {
         self.room(channel)?.members.get_mut(&client)
     }
 
+    /// Something is addressed to a client that no policy is about.
+    pub(super) fn expect(&mut self, client: ClientId, item: Item) {
+        let (together, space) = (self.together, self.space);
+        self.client(client).expect(item, None, together, space);
+    }
+
     /// The channel of that name, which is made if it is new.
     fn room_of(&mut self, name: &str) -> ChannelId {
-        if let Some(known) = self.by_name.get(name) {
-            return *known;
+        if let Some(known) = self.by_name.get(name).copied() {
+            let room = self.room(known).expect("it has its name");
+            if let Some(until) = room.linger.take() {
+                self.alarms.remove(&(until, Alarm::History(known)));
+            }
+            return known;
         }
         let channel = ChannelId(self.rooms.len() as u64);
         let name: Rc<str> = name.into();
@@ -137,6 +136,9 @@ impl Model {
             revision: 0,
             members: BTreeMap::new(),
             retained: BTreeMap::new(),
+            history: None,
+            debounce: Duration::ZERO,
+            linger: None,
         }));
         self.by_name.insert(name, channel);
         channel
@@ -156,19 +158,16 @@ impl Model {
         let state: Rc<[u8]> = state.into();
         let change = match room.members.get_mut(&client) {
             None => {
-                let member = Member {
-                    hidden,
-                    watching: false,
-                    away: false,
-                    state,
-                    filters: FilterSet::default(),
-                };
-                room.members.insert(client, member);
+                room.members.insert(client, Member::new(hidden, state));
                 (!hidden).then_some(Change::Joined)
             }
             Some(member) => {
                 let before = std::mem::replace(&mut member.state, state);
-                match (std::mem::replace(&mut member.hidden, hidden), hidden) {
+                let was_hidden = std::mem::replace(&mut member.hidden, hidden);
+                if was_hidden != hidden {
+                    member.told = member.status;
+                }
+                match (was_hidden, hidden) {
                     (true, false) => Some(Change::Joined),
                     (false, true) => Some(Change::Left),
                     (false, false) if before != member.state => Some(Change::Updated),
@@ -178,37 +177,59 @@ impl Model {
         };
         let (offset, name) = (room.offset, room.name.clone());
         if let Some(change) = change {
-            self.tell(channel, client, change);
+            let cause = (change == Change::Left).then_some(Code::GOODBYE);
+            self.tell(channel, client, change, cause);
         }
-        self.client(client).expect(Item::Joined(Box::new(Joined {
+        let joined = Joined {
             request,
             channel,
             offset,
             name,
-        })));
+        };
+        self.expect(client, Item::Joined(Box::new(joined)));
     }
 
     /// Ends a membership; `false` if there is none.
     pub(super) fn leave(&mut self, channel: ChannelId, client: ClientId) -> bool {
-        self.client(client).rooms.remove(&channel) && self.part(channel, client)
+        let member = self.client(client).rooms.remove(&channel);
+        if member {
+            self.part(channel, client, Code::GOODBYE);
+        }
+        member
     }
 
-    fn part(&mut self, channel: ChannelId, client: ClientId) -> bool {
+    pub(super) fn part(&mut self, channel: ChannelId, client: ClientId, cause: Code) {
         let Some(hidden) = self.member(channel, client).map(|member| member.hidden) else {
-            return false;
+            return;
         };
         if !hidden {
-            self.tell(channel, client, Change::Left);
+            self.tell(channel, client, Change::Left, Some(cause));
         }
+        let Some(room) = self.room(channel) else {
+            return;
+        };
+        room.members.remove(&client);
+        if !room.members.is_empty() {
+            return;
+        }
+        if let Some(until) = room.history.as_ref().and_then(History::until) {
+            room.linger = Some(until);
+            self.alarms.insert((until, Alarm::History(channel)));
+        }
+        self.close_if_idle(channel);
+    }
+
+    /// A channel ends when nobody would miss it.
+    pub(super) fn close_if_idle(&mut self, channel: ChannelId) {
         let slot = &mut self.rooms[channel.0 as usize];
-        if let Some(room) = slot {
-            room.members.remove(&client);
-            if room.members.is_empty() && room.retained.is_empty() {
-                self.by_name.remove(&room.name);
-                *slot = None;
-            }
+        if let Some(room) = slot
+            && room.members.is_empty()
+            && room.retained.is_empty()
+            && room.history.as_ref().is_none_or(History::is_empty)
+        {
+            self.by_name.remove(&room.name);
+            *slot = None;
         }
-        true
     }
 
     pub(super) fn set_state(
@@ -221,7 +242,48 @@ impl Model {
         let changed = *member.state != *state && !member.hidden;
         member.state = state.into();
         if changed {
-            self.tell(channel, client, Change::Updated);
+            self.tell(channel, client, Change::Updated, None);
+        }
+        Some(())
+    }
+
+    /// Says what a channel keeps from now on; nothing if the hub grants it.
+    pub(super) fn set_channel(
+        &mut self,
+        channel: ChannelId,
+        client: ClientId,
+        settings: ChannelSettings,
+    ) -> Option<Code> {
+        let now = self.now;
+        if self.member(channel, client).is_none() {
+            return Some(NOT_A_MEMBER);
+        }
+        if settings.debounce_ms > DEBOUNCE_MAX_MS {
+            return Some(Code::LIMIT_REACHED);
+        }
+        let room = self.room(channel)?;
+        room.debounce = Duration::from_millis(settings.debounce_ms.into());
+        if settings.history_messages == 0 {
+            room.history = None;
+        } else {
+            let offset = room.offset;
+            let history = room.history.get_or_insert_with(|| History::new(offset));
+            history.set(settings, now);
+        }
+        None
+    }
+
+    /// Leaves a will, in the place of an earlier one for its topic.
+    pub(super) fn set_will(
+        &mut self,
+        channel: ChannelId,
+        client: ClientId,
+        will: Testament,
+    ) -> Option<()> {
+        let wills = &mut self.member(channel, client)?.wills;
+        match wills.iter_mut().find(|old| old.topic == will.topic) {
+            Some(old) => *old = will,
+            None => wills.push(will),
         }
         Some(())
     }
@@ -236,55 +298,18 @@ impl Model {
         loop {
             let more = pages.peek().is_some();
             let members = page.to_vec();
-            self.clients[client.0 as usize].expect(Item::Members(Rc::new(Members {
+            let members = Members {
                 request,
                 channel,
                 revision,
                 more,
                 members,
-            })));
+            };
+            self.expect(client, Item::Members(Rc::new(members)));
             match pages.next() {
                 Some(next) => page = next,
                 None => return,
             }
-        }
-    }
-
-    fn set_away(&mut self, client: ClientId, away: bool) {
-        let rooms: Vec<_> = self.client(client).rooms.iter().copied().collect();
-        for room in rooms {
-            let Some(member) = self.member(room, client) else {
-                continue;
-            };
-            let changed = member.away != away && !member.hidden;
-            member.away = away;
-            if changed {
-                self.tell(room, client, if away { Change::Away } else { Change::Back });
-            }
-        }
-    }
-
-    fn tell(&mut self, channel: ChannelId, client: ClientId, change: Change) {
-        let Some(room) = &mut self.rooms[channel.0 as usize] else {
-            return;
-        };
-        room.revision += 1;
-        let mut watchers = room
-            .members
-            .iter()
-            .filter(|(_, member)| member.watching)
-            .peekable();
-        if watchers.peek().is_none() {
-            return;
-        }
-        let presence = Rc::new(Presence {
-            channel,
-            revision: room.revision,
-            change,
-            member: room.members[&client].seen(client),
-        });
-        for (watcher, _) in watchers {
-            self.clients[watcher.0 as usize].expect(Item::Presence(presence.clone()));
         }
     }
 
@@ -299,14 +324,19 @@ impl Model {
             .as_ref()
             .map(|topic| self.filters.matching(topic));
         for (to, member) in &room.members {
-            let hears = match matching {
-                Some(matching) => member.filters.meets(matching),
-                None => *to != sent.sender,
+            let policy = match matching {
+                Some(matching) => match member.policy(matching) {
+                    Some(policy) => Some(policy),
+                    None => continue,
+                },
+                None if *to == sent.sender => continue,
+                None => None,
             };
-            if hears {
-                let (sent, retained) = (sent.clone(), false);
-                self.clients[to.0 as usize].expect(Item::Message { sent, retained });
-            }
+            self.blocks |= policy == Some(Policy::Block);
+            let (sent, retained) = (sent.clone(), false);
+            let item = Item::Message { sent, retained };
+            let expected = &mut self.clients[to.0 as usize];
+            expected.expect(item, policy, self.together, self.space);
         }
     }
 
@@ -314,12 +344,14 @@ impl Model {
     /// nothing for a gap.
     pub(super) fn judge(&mut self, client: ClientId, heard: &Heard<'_>) -> Option<Item> {
         self.progress += 1;
-        self.clients[client.0 as usize].judge(client, heard)
+        self.counts.heard(client, heard);
+        self.clients[client.0 as usize].judge(client, heard, self.space)
     }
 
     /// Everything was delivered: nothing but what gaps count may be left.
     pub(super) fn finish(&mut self, client: ClientId) {
-        self.client(client).finish(client);
+        let space = self.space;
+        self.client(client).finish(client, space);
     }
 
     /// Where a client is, by the names of the channels.
@@ -343,14 +375,62 @@ impl Room {
 }
 
 impl Member {
+    fn new(hidden: bool, state: Rc<[u8]>) -> Self {
+        Self {
+            hidden,
+            watching: false,
+            status: Status::Online,
+            told: Status::Online,
+            away_because: Code::CONNECTION_LOST,
+            state,
+            filters: FilterSet::default(),
+            policies: Vec::new(),
+            wills: Vec::new(),
+        }
+    }
+
     pub(super) fn seen(&self, client: ClientId) -> Seen {
         Seen {
             client,
-            away: self.away,
+            status: self.told,
             state: self.state.clone(),
         }
     }
+
+    pub(super) fn subscribe(&mut self, filter: usize, policy: Policy) {
+        self.unsubscribe(filter);
+        self.filters.insert(filter);
+        self.policies.push((filter, policy));
+    }
+
+    pub(super) fn unsubscribe(&mut self, filter: usize) {
+        self.filters.remove(filter);
+        self.policies.retain(|(known, _)| *known != filter);
+    }
+
+    /// Of the policies of the filters that match, the one that gives up least; none if none does.
+    fn policy(&self, matching: FilterSet) -> Option<Policy> {
+        if !self.filters.meets(matching) {
+            return None;
+        }
+        let held = self.policies.iter();
+        let held = held.filter(|(filter, _)| matching.contains(*filter));
+        let held = held.map(|(_, policy)| *policy);
+        held.min_by_key(|policy| GIVES_UP_LEAST.iter().position(|known| known == policy))
+    }
 }
+
+/// Rule 15.8.
+const GIVES_UP_LEAST: [Policy; 5] = [
+    Policy::Park,
+    Policy::Block,
+    Policy::DropOldest,
+    Policy::DropNewest,
+    Policy::Latest,
+];
+
+/// The hub grants no longer debounce.
+pub(super) const DEBOUNCE_MAX_MS: u32 = 60_000;
 
 /// Who is no member is refused everything in a channel.
 pub(super) const NOT_A_MEMBER: Code = Code::NOT_A_MEMBER;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use localhub_client::Error;
 
 use super::app::{App, Done, Told, is_full};
@@ -47,9 +49,9 @@ impl App {
                 }
                 Err(error) => self.may_fail("snapshot", &error),
             },
-            Done::StateSet(outcome) => {
+            Done::Set(outcome) => {
                 if let Err(error) = outcome {
-                    self.may_fail("set state", &error);
+                    self.may_fail("set", &error);
                 }
             }
             Done::Subscribed(name, takes, outcome) => self.subscribed(&name, &takes, outcome),
@@ -165,6 +167,10 @@ impl App {
         let streams = self.rooms.iter().flat_map(|room| &room.streams);
         for stream in streams.chain([&self.directs]) {
             assert!(stream.is_drained(), "{id} never got {}", stream.rest());
+            if let Some(messages) = &stream.messages {
+                let (told, takes) = (messages.conflated(), &stream.takes);
+                assert_eq!(told, stream.conflated, "{id}: {takes:?}: what made way");
+            }
         }
         self.tally(&model.ledger);
         self.holds_what_it_wants(model);
@@ -218,6 +224,11 @@ impl App {
             assert_eq!(member.hidden, room.hidden, "{id}: hidden in {}", room.name);
             let state = member.seen(id).state;
             assert_eq!(*state, room.state[..], "{id}: state in {}", room.name);
+            let wills = member.wills.iter();
+            let wills: BTreeMap<&str, _> = wills
+                .map(|will| (&*will.topic, (will.delay, will.payload.to_vec())))
+                .collect();
+            assert_eq!(wills, room.wills, "{id}: wills in {}", room.name);
             let watches = room.presence.is_some();
             assert_eq!(member.watching, watches, "{id}: watches {}", room.name);
             if let Some(watched) = &room.presence {
@@ -226,7 +237,7 @@ impl App {
                     .iter()
                     .map(|member| Seen {
                         client: member.id,
-                        away: member.status == localhub_client::Status::Away,
+                        status: member.status,
                         state: member.state[..].into(),
                     })
                     .collect();

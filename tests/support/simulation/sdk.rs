@@ -7,9 +7,9 @@ use bytes::Bytes;
 use localhub_client::simulation::{Driver, Received};
 use localhub_protocol::{BrokerFrame, Code, Gap};
 
-use super::Counts;
+use super::VALUES_MAY_VANISH;
 use super::app::{App, Habits};
-use super::heard::{Asked, Ear, Item, Sent};
+use super::heard::{Ear, Item, Sent, Values as Following};
 use super::link::Link;
 use super::model::Model;
 use super::pipe::frame_end;
@@ -104,26 +104,20 @@ impl Sdk {
     }
 
     /// Reads what has arrived, and lets the program go on; `false` if the connection is over.
-    pub(super) fn read(
-        &mut self,
-        link: &mut Link,
-        now: Duration,
-        model: &mut Model,
-        counts: &mut Counts,
-    ) -> bool {
+    pub(super) fn read(&mut self, link: &mut Link, now: Duration, model: &mut Model) -> bool {
         if !self.driver.elapse(now) {
-            counts.silent += 1;
+            model.counts.silent += 1;
             return false;
         }
-        if !self.welcomed && !self.take_welcome(link, now, counts) {
+        if !self.welcomed && !self.take_welcome(link, now, model) {
             return true;
         }
-        let open = self.take_frames(link, now, model, counts);
+        let open = self.take_frames(link, now, model);
         self.app.poll_operations(&model.ledger);
         open
     }
 
-    fn take_welcome(&mut self, link: &mut Link, now: Duration, counts: &mut Counts) -> bool {
+    fn take_welcome(&mut self, link: &mut Link, now: Duration, model: &mut Model) -> bool {
         let arrived = link.down.arrived();
         let Some(end) = frame_end(arrived) else {
             return false;
@@ -132,7 +126,7 @@ impl Sdk {
         let BrokerFrame::Welcome(welcome) = frame else {
             panic!("{frame:?} before a welcome");
         };
-        counts.welcome(welcome.resumed);
+        model.counts.welcome(welcome.resumed);
         let anew = self.app.client.id() != welcome.client;
         self.driver.welcome(&welcome, now).expect("a good welcome");
         self.driver.register(&self.flag.waker());
@@ -156,13 +150,7 @@ impl Sdk {
         true
     }
 
-    fn take_frames(
-        &mut self,
-        link: &mut Link,
-        now: Duration,
-        model: &mut Model,
-        counts: &mut Counts,
-    ) -> bool {
+    fn take_frames(&mut self, link: &mut Link, now: Duration, model: &mut Model) -> bool {
         if self.chunk.is_empty() {
             let arrived = link.down.arrived();
             let mut whole = 0;
@@ -193,22 +181,20 @@ impl Sdk {
         self.may_write = true;
         let mut taken = &before[..before.len() - self.chunk.len()];
         while let Some(end) = frame_end(taken) {
-            self.hear(&taken[4..end], model, counts);
+            self.hear(&taken[4..end], model);
             taken = &taken[end..];
         }
         self.blocked_until = match progress {
             Received::All => None,
             Received::Blocked { until } => {
-                counts.blocked += 1;
+                model.counts.blocked += 1;
                 Some(until)
             }
             Received::Closed { code } => {
-                assert_eq!(
-                    code,
-                    Code::PING_TIMEOUT,
-                    "to a client that did nothing wrong"
+                assert!(
+                    matches!(code, Code::PING_TIMEOUT | Code::SLOW_CONSUMER),
+                    "{code:?} to a client that did nothing wrong"
                 );
-                counts.hung += 1;
                 return false;
             }
         };
@@ -216,19 +202,20 @@ impl Sdk {
     }
 
     /// Hears what the core heard.
-    fn hear(&mut self, body: &[u8], model: &mut Model, counts: &mut Counts) {
+    fn hear(&mut self, body: &[u8], model: &mut Model) {
         let frame = BrokerFrame::decode(body).expect("a frame");
         let Some(heard) = self.ear.hear(&frame, body) else {
             return;
         };
         let id = self.app.client.id();
-        counts.heard(id, &heard);
         let item = model.judge(id, &heard);
         match (item, heard.frame) {
             (None, BrokerFrame::Gap(gap)) => self.gap(gap),
             (Some(Item::Joined(joined)), _) => {
                 if let Some(room) = self.app.room(&joined.name) {
                     room.id = Some(joined.channel);
+                    let streams = room.streams.iter_mut();
+                    streams.for_each(|stream| stream.asks(joined.channel));
                 }
             }
             (Some(Item::Message { sent, retained }), _) if retained => {
@@ -249,7 +236,7 @@ impl Sdk {
                 }
             }
             (Some(Item::Message { sent, .. }), _) => self.message(&sent, model),
-            (Some(Item::Values(values)), _) => self.values(&values.asked, values.count),
+            (Some(Item::Values(values)), _) => self.values(&values),
             (Some(Item::Refused(refused)), _) => {
                 let asked = refused.asked.filter(|asked| asked.subscribe);
                 if let Some(stream) = asked.and_then(|asked| self.app.asking(&asked)) {
@@ -283,35 +270,48 @@ impl Sdk {
         }
     }
 
-    /// Lost messages: they may be missing in every stream of their channel, or anywhere.
+    /// Lost messages: they may be missing in every stream of their channel, or anywhere. Those that made way
+    /// for newer ones are no loss for who wants it so.
     fn gap(&mut self, gap: &Gap) {
         let lost = Some(gap.lost);
         if gap.channel.is_none() {
             self.app.upset();
-            self.values = None;
+            if let Some(values) = &mut self.values {
+                values.left = values.left.saturating_sub(gap.lost);
+                if values.left == 0 || VALUES_MAY_VANISH || matches!(values.to, To::Snapshot) {
+                    self.values = None;
+                }
+            }
             self.app.directs.expect_gap(lost);
         }
         let rooms = self.app.rooms.iter_mut();
         for room in rooms.filter(|room| gap.channel.is_none() || room.id == gap.channel) {
-            let streams = room.streams.iter_mut();
-            streams.for_each(|stream| stream.expect_gap(lost));
+            for stream in &mut room.streams {
+                if gap.cause != Code::CONFLATED {
+                    stream.expect_gap(lost);
+                } else if stream.live && stream.takes.wants_latest() {
+                    stream.conflated += gap.lost;
+                }
+            }
         }
     }
 
     /// A subscription stands, or a snapshot follows.
-    fn values(&mut self, asked: &Asked, count: u64) {
+    fn values(&mut self, values: &Following) {
+        let asked = &values.asked;
         let to = if asked.subscribe {
             let Some(stream) = self.app.asking(asked) else {
                 // The program has dropped it meanwhile.
                 self.values = None;
                 return;
             };
-            stream.live = true;
+            stream.begins(values);
             To::Stream(stream.key)
         } else {
             self.app.snapshot.clear();
             To::Snapshot
         };
-        self.values = (count > 0).then_some(Values { to, left: count });
+        let left = values.count;
+        self.values = (left > 0).then_some(Values { to, left });
     }
 }

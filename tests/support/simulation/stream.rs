@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use localhub_client::{Message, Messages};
-use localhub_protocol::ClientId;
+use localhub_client::{Cursor, Message, Messages, Policy, StartAt};
+use localhub_protocol::{ChannelId, ClientId, Start};
 use tokio_stream::Stream as _;
 
-use super::heard::Sent;
+use super::heard::{Sent, Values};
 
 /// Whether something has been woken, and is to be polled again. What is never woken is never polled:
 /// a wake that is forgotten shows as something that never happens.
@@ -55,6 +55,14 @@ pub(super) struct Stream {
     pub(super) live: bool,
     /// Nothing more comes.
     pub(super) ended: bool,
+    /// How far a stream that begins with history has come, and in which channel.
+    at: Option<(ChannelId, u64)>,
+    /// The last message that it gave.
+    pub(super) last: Option<Place>,
+    /// How many messages made way for newer ones.
+    pub(super) conflated: u64,
+    /// The answer to its subscription may be lost, and then it says once more that nobody knows what is missing.
+    may_repeat: bool,
     /// A gap of unknown size may have counted messages that came too fast behind it.
     unsure: bool,
     flag: Arc<Flag>,
@@ -70,9 +78,76 @@ pub(super) enum Takes {
     Topics {
         filter: Rc<str>,
         number: usize,
-        retained: bool,
+        start: StartAt,
+        /// The channel of the cursor that it starts at.
+        origin: Option<ChannelId>,
+        policy: Policy,
         everything: bool,
     },
+}
+
+/// A message that a stream gave: where to go on from, and the channel that this is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) cursor: Cursor,
+    pub(super) channel: ChannelId,
+}
+
+/// What a subscription begins with, as it shows on the wire.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Live,
+    Retained,
+    History,
+}
+
+impl Kind {
+    pub(super) fn of(start: Start) -> Self {
+        match start {
+            Start::Live => Self::Live,
+            Start::Retained => Self::Retained,
+            Start::Last(_) | Start::After(_) => Self::History,
+        }
+    }
+
+    fn of_stream(start: &StartAt) -> Self {
+        match start {
+            StartAt::Now => Self::Live,
+            StartAt::Retained => Self::Retained,
+            StartAt::Last(_) | StartAt::After(_) => Self::History,
+        }
+    }
+}
+
+impl Takes {
+    /// Whether it asks for messages that the filter matches, with a beginning of that kind.
+    pub(super) fn asks(&self, of: &str, kind: Kind) -> bool {
+        matches!(self, Self::Topics { filter, start, .. }
+            if **filter == *of && Kind::of_stream(start) == kind)
+    }
+
+    /// Whether two streams could not be told apart from outside.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        match other {
+            Self::Topics { filter, start, .. } => self.asks(filter, Kind::of_stream(start)),
+            other => self == other,
+        }
+    }
+
+    fn has_history(&self) -> bool {
+        matches!(self, Self::Topics { start, .. } if Kind::of_stream(start) == Kind::History)
+    }
+
+    /// Whether messages may make way for newer ones.
+    pub(super) fn wants_latest(&self) -> bool {
+        matches!(
+            self,
+            Self::Topics {
+                policy: Policy::Latest,
+                ..
+            }
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -85,8 +160,20 @@ enum Expect {
 impl Stream {
     pub(super) fn new(key: u64, takes: Takes, messages: Option<Messages>) -> Self {
         let flag = Flag::new();
+        let at = match &takes {
+            Takes::Topics {
+                start: StartAt::After(cursor),
+                origin,
+                ..
+            } => origin.map(|channel| (channel, cursor.offset())),
+            _ => None,
+        };
         Self {
             key,
+            at,
+            last: None,
+            conflated: 0,
+            may_repeat: false,
             live: messages.is_some(),
             takes,
             messages,
@@ -102,7 +189,67 @@ impl Stream {
         if !self.ended {
             self.expected
                 .push_back(Expect::Message(sent.clone(), retained));
+            if let Some((_, offset)) = &mut self.at {
+                assert!(
+                    sent.offset > *offset,
+                    "{:?} goes back to {sent:?}",
+                    self.takes
+                );
+                *offset = sent.offset;
+            }
         }
+    }
+
+    /// The SDK asks for the subscription in a channel. What the stream had come from another one is not there.
+    pub(super) fn asks(&mut self, channel: ChannelId) {
+        if self.live || self.ended || !self.takes.has_history() {
+            return;
+        }
+        let fresh = matches!(
+            self.takes,
+            Takes::Topics {
+                start: StartAt::Last(_),
+                ..
+            }
+        );
+        match self.at {
+            Some((of, _)) if of == channel => {}
+            None if fresh => {}
+            _ => {
+                self.expected.push_back(Expect::Gap(None));
+                self.at = None;
+            }
+        }
+    }
+
+    /// The subscription stands, and values follow.
+    pub(super) fn begins(&mut self, values: &Values) {
+        self.live = true;
+        if !self.takes.has_history() {
+            return;
+        }
+        let asked = self.at.map_or(0, |(_, offset)| offset);
+        if self.at.is_some() && values.since > asked {
+            self.expected.push_back(Expect::Gap(None));
+        }
+        let offset = if values.count == 0 {
+            values.offset
+        } else {
+            asked
+        };
+        self.at = Some((values.asked.channel, offset));
+    }
+
+    /// Answers may be lost.
+    pub(super) fn upset(&mut self) {
+        let after = matches!(
+            self.takes,
+            Takes::Topics {
+                start: StartAt::After(_),
+                ..
+            }
+        );
+        self.may_repeat |= after && !self.live && self.at.is_none();
     }
 
     pub(super) fn expect_gap(&mut self, lost: Option<u64>) {
@@ -113,7 +260,10 @@ impl Stream {
 
     /// The session is lost, and with it the subscription.
     pub(super) fn lose_session(&mut self) {
-        self.expect_gap(None);
+        // The history may have what came meanwhile; if not, that is told when it answers.
+        if !self.takes.has_history() {
+            self.expect_gap(None);
+        }
         if matches!(self.takes, Takes::Topics { .. }) {
             self.live = false;
         }
@@ -159,7 +309,17 @@ impl Stream {
                         "{client}: {:?} had to give {expected:?}, and gave {message:?}",
                         self.takes
                     );
+                    if let Some(Expect::Message(sent, _)) = &expected {
+                        self.last = message.cursor().zip(sent.channel).map(Place::new);
+                    }
                 }
+                Poll::Ready(Some(Err(gap)))
+                    if gap.lost.is_none()
+                        && !self
+                            .expected
+                            .iter()
+                            .any(|it| matches!(it, Expect::Gap(None)))
+                        && std::mem::take(&mut self.may_repeat) => {}
                 Poll::Ready(Some(Err(gap))) => {
                     let before = self.expected.len();
                     self.unsure = small && gap.lost.is_none();
@@ -182,6 +342,12 @@ impl Stream {
     /// What must still come, for people.
     pub(super) fn rest(&self) -> String {
         format!("{:?} of {:?}", self.expected, self.takes)
+    }
+}
+
+impl Place {
+    fn new((cursor, channel): (Cursor, ChannelId)) -> Self {
+        Self { cursor, channel }
     }
 }
 

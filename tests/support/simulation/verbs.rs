@@ -1,13 +1,17 @@
 //! What a program does with the SDK.
 
-use localhub_client::Join;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use localhub_client::{Join, Policy, StartAt, Subscribe, Will};
 use localhub_protocol::ClientId;
 
 use super::app::{App, Done, Room, Told};
 use super::filters::Filters;
 use super::ledger::Ledger;
-use super::stream::{Stream, Takes};
-use super::{FILTERS, TOPICS};
+use super::model::DEBOUNCE_MAX_MS;
+use super::stream::{Place, Stream, Takes};
+use super::{FILTERS, POLICIES, TOPICS, WILL_DELAYS_MS, settings};
 use crate::Rng;
 
 const ROOMS_MAX: usize = 3;
@@ -44,13 +48,15 @@ impl App {
         }
         let at = ready[rng.below(ready.len() as u64) as usize];
         match what {
-            0..=64 => self.publish(rng, at, ledger),
-            65..=76 => self.subscribe(rng, at, filters, ledger),
-            77..=81 => self.unsubscribe(rng, at),
-            82..=85 => self.watch(at, ledger),
-            86 => self.rooms[at].presence = None,
-            87..=89 => self.set_state(rng, at, ledger),
-            90..=92 => self.ask_snapshot(rng, at, ledger),
+            0..=60 => self.publish(rng, at, ledger),
+            61..=74 => self.subscribe(rng, at, filters, ledger),
+            75..=80 => self.unsubscribe(rng, at),
+            81..=84 => self.watch(at, ledger),
+            85 => self.rooms[at].presence = None,
+            86..=88 => self.set_state(rng, at, ledger),
+            89..=90 => self.ask_snapshot(rng, at, ledger),
+            91 => self.configure(rng, at, ledger),
+            92 => self.set_will(rng, at, ledger),
             _ if rng.once_in(3) => self.leave(at, ledger),
             _ => {}
         }
@@ -115,6 +121,7 @@ impl App {
             channel: None,
             hidden,
             state: state(value),
+            wills: BTreeMap::new(),
             streams: Vec::new(),
             presence: None,
             asks_presence: false,
@@ -149,20 +156,29 @@ impl App {
         };
         let number = filters.number(FILTERS[rng.below(FILTERS.len() as u64) as usize]);
         let all = filters.number("#");
-        let takes = match rng.below(8) {
-            0 => Takes::Broadcasts,
-            1 => Takes::Topics {
-                filter: filters.text(all),
-                number: all,
-                retained: false,
-                everything: true,
-            },
-            kind => Takes::Topics {
-                filter: filters.text(number),
-                number,
-                retained: kind < 5,
-                everything: false,
-            },
+        let topics = |number, start, origin, policy, everything| Takes::Topics {
+            filter: filters.text(number),
+            number,
+            start,
+            origin,
+            policy,
+            everything,
+        };
+        let policy = match rng.below(3) {
+            0 => POLICIES[rng.below(POLICIES.len() as u64) as usize],
+            _ => POLICIES[self.author / 2 % POLICIES.len()],
+        };
+        let last = room.streams.iter().find_map(|known| known.last);
+        let takes = match (rng.below(10), last) {
+            (0, _) => Takes::Broadcasts,
+            (1, _) => topics(all, StartAt::Now, None, Policy::default(), true),
+            (2..=4, _) => topics(number, StartAt::Retained, None, policy, false),
+            (5, _) => topics(number, StartAt::Last(rng.below(12)), None, policy, false),
+            (6..=7, Some(Place { cursor, channel })) => {
+                let start = StartAt::After(cursor);
+                topics(number, start, Some(channel), policy, false)
+            }
+            _ => topics(number, StartAt::Now, None, policy, false),
         };
         if room
             .streams
@@ -173,27 +189,33 @@ impl App {
         }
         self.streams += 1;
         let key = self.streams;
-        let (filter, retained, everything) = match &takes {
+        let (filter, how, everything) = match &takes {
             Takes::Topics {
                 filter,
-                retained,
+                start,
+                policy,
                 everything,
                 ..
-            } => (filter.clone(), *retained, *everything),
+            } => {
+                let how = Subscribe::new().start(*start).policy(*policy);
+                (filter.clone(), how, *everything)
+            }
             _ => {
                 let broadcasts = channel.broadcasts();
                 return room.streams.push(Stream::new(key, takes, Some(broadcasts)));
             }
         };
         let name = room.name.clone();
-        room.streams.push(Stream::new(key, takes.clone(), None));
+        let mut stream = Stream::new(key, takes.clone(), None);
+        if let Some(id) = room.id {
+            stream.asks(id);
+        }
+        room.streams.push(stream);
         self.begin(ledger, "subscribe", async move {
             let messages = if everything {
                 channel.everything().await
-            } else if retained {
-                channel.subscribe(&filter).await
             } else {
-                channel.subscribe_live(&filter).await
+                channel.subscribe_with(&filter, how).await
             };
             Done::Subscribed(name, takes, messages)
         });
@@ -231,7 +253,44 @@ impl App {
         room.state = state(value);
         self.begin(ledger, "set state", async move {
             let state: Map = [("n", value)].into_iter().collect();
-            Done::StateSet(channel.set_state(&state).await)
+            Done::Set(channel.set_state(&state).await)
+        });
+    }
+
+    fn configure(&mut self, rng: &mut Rng, at: usize, ledger: &Ledger) {
+        let Some(channel) = self.rooms[at].channel.clone() else {
+            return;
+        };
+        let mut settings = settings(rng, self.habits.frugal);
+        settings.debounce_ms = settings.debounce_ms.min(DEBOUNCE_MAX_MS);
+        self.begin(ledger, "configure", async move {
+            Done::Set(channel.configure(settings).await)
+        });
+    }
+
+    /// Leaves a will, or takes one back.
+    fn set_will(&mut self, rng: &mut Rng, at: usize, ledger: &Ledger) {
+        let room = &mut self.rooms[at];
+        let (Some(channel), false) = (room.channel.clone(), self.habits.frugal) else {
+            return;
+        };
+        let topic = TOPICS[rng.below(TOPICS.len() as u64) as usize];
+        if rng.once_in(3) {
+            room.wills.remove(topic);
+            return self.begin(ledger, "clear will", async move {
+                Done::Set(channel.clear_will(topic).await)
+            });
+        }
+        let delay_ms = WILL_DELAYS_MS[rng.below(WILL_DELAYS_MS.len() as u64) as usize];
+        let delay = Duration::from_millis(delay_ms.into());
+        let payload = vec![rng.below(200) as u8; 4];
+        room.wills.insert(topic, (delay, payload.clone()));
+        let will = match rng.once_in(4) {
+            true => Will::retain(payload),
+            false => Will::publish(payload),
+        };
+        self.begin(ledger, "set will", async move {
+            Done::Set(channel.set_will(topic, will.delay(delay)).await)
         });
     }
 
@@ -249,7 +308,7 @@ impl App {
     }
 }
 
-type Map = std::collections::BTreeMap<&'static str, u8>;
+type Map = BTreeMap<&'static str, u8>;
 
 /// A presence state as it goes over the wire.
 fn state(value: u8) -> Vec<u8> {
