@@ -3,26 +3,35 @@
 //! RFC 8949 section 4.2.1, core deterministic encoding: definite lengths and the shortest heads
 //! only. One header has one encoding, so that two decoders cannot read it differently.
 
-use minicbor::data::Type;
-use minicbor::{Decoder, Encoder};
-
 use crate::FrameError;
 
 /// Reads the items of one header.
-pub(crate) struct Reader<'a>(Decoder<'a>);
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+/// The major types that headers have (RFC 8949 section 3.1).
+const UINT: u8 = 0;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+
+/// The simple values that headers have (RFC 8949 section 3.3).
+const FALSE: u8 = 0xf4;
+const TRUE: u8 = 0xf5;
+const NULL: u8 = 0xf6;
+
+const CUT: FrameError = FrameError::malformed("the frame ends within an item");
+const OTHER_TYPE: FrameError =
+    FrameError::malformed("an item has another type than its field, or is not CBOR");
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(body: &'a [u8]) -> Self {
-        Self(Decoder::new(body))
+        Self { rest: body }
     }
 
     pub(crate) fn array(&mut self) -> Result<usize, FrameError> {
-        let start = self.0.position();
-        let length = self
-            .0
-            .array()?
-            .ok_or(FrameError::malformed("an array of indefinite length"))?;
-        self.shortest(start, length, 0)?;
+        let length = self.head(ARRAY)?;
         usize::try_from(length).map_err(|_| FrameError::malformed("an array longer than memory"))
     }
 
@@ -50,10 +59,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn uint(&mut self) -> Result<u64, FrameError> {
-        let start = self.0.position();
-        let value = self.0.u64()?;
-        self.shortest(start, value, 0)?;
-        Ok(value)
+        self.head(UINT)
     }
 
     pub(crate) fn u16(&mut self) -> Result<u16, FrameError> {
@@ -66,21 +72,22 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn bool(&mut self) -> Result<bool, FrameError> {
-        Ok(self.0.bool()?)
+        let flag = match self.peek()? {
+            FALSE => false,
+            TRUE => true,
+            _ => return Err(OTHER_TYPE),
+        };
+        self.rest = &self.rest[1..];
+        Ok(flag)
     }
 
     pub(crate) fn text(&mut self) -> Result<&'a str, FrameError> {
-        let start = self.0.position();
-        let text = self.0.str()?;
-        self.shortest(start, text.len() as u64, text.len())?;
-        Ok(text)
+        let text = self.string(TEXT)?;
+        std::str::from_utf8(text).map_err(|_| FrameError::malformed("a text is not UTF-8"))
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
-        let start = self.0.position();
-        let bytes = self.0.bytes()?;
-        self.shortest(start, bytes.len() as u64, bytes.len())?;
-        Ok(bytes)
+        self.string(BYTES)
     }
 
     /// A byte string of exactly `N` bytes.
@@ -95,8 +102,8 @@ impl<'a> Reader<'a> {
         &mut self,
         item: impl FnOnce(&mut Self) -> Result<T, FrameError>,
     ) -> Result<Option<T>, FrameError> {
-        if self.0.datatype()? == Type::Null {
-            self.0.null()?;
+        if self.peek()? == NULL {
+            self.rest = &self.rest[1..];
             return Ok(None);
         }
         item(self).map(Some)
@@ -104,32 +111,69 @@ impl<'a> Reader<'a> {
 
     /// Whether the next item is a text string.
     pub(crate) fn at_text(&self) -> Result<bool, FrameError> {
-        Ok(self.0.datatype()? == Type::String)
+        Ok(self.peek()? >> 5 == TEXT)
     }
 
     /// Whether the next item is an array.
     pub(crate) fn at_array(&self) -> Result<bool, FrameError> {
-        Ok(matches!(self.0.datatype()?, Type::Array | Type::ArrayIndef))
+        Ok(self.peek()? >> 5 == ARRAY)
     }
 
     /// The end of the frame: whatever follows is an error.
     pub(crate) fn end(&self) -> Result<(), FrameError> {
-        if self.0.position() == self.0.input().len() {
+        if self.rest.is_empty() {
             Ok(())
         } else {
             Err(FrameError::malformed("bytes after the last item"))
         }
     }
 
-    /// The head of the item from `start` on must be the shortest that holds `value`.
-    fn shortest(&self, start: usize, value: u64, content: usize) -> Result<(), FrameError> {
-        if self.0.position() - start - content == head_bytes(value) {
-            Ok(())
-        } else {
-            Err(FrameError::malformed(
-                "a number or length is not in its shortest form",
-            ))
+    fn peek(&self) -> Result<u8, FrameError> {
+        self.rest.first().copied().ok_or(CUT)
+    }
+
+    fn string(&mut self, major: u8) -> Result<&'a [u8], FrameError> {
+        let length = self.head(major)?;
+        // A length is a claim: what is there decides.
+        let length = usize::try_from(length).map_err(|_| CUT)?;
+        let (string, rest) = self.rest.split_at_checked(length).ok_or(CUT)?;
+        self.rest = rest;
+        Ok(string)
+    }
+
+    /// The number in the head of an item of that major type, which must be in its shortest form.
+    #[inline]
+    fn head(&mut self, major: u8) -> Result<u64, FrameError> {
+        let (&first, rest) = self.rest.split_first().ok_or(CUT)?;
+        if first >> 5 != major {
+            return Err(OTHER_TYPE);
         }
+        let low = first & 0x1f;
+        if low < 24 {
+            self.rest = rest;
+            return Ok(low.into());
+        }
+        self.long_head(low, rest)
+    }
+
+    /// The number in 1, 2, 4 or 8 bytes behind the first byte of a head.
+    fn long_head(&mut self, low: u8, rest: &'a [u8]) -> Result<u64, FrameError> {
+        let length = match low {
+            24..=27 => 1_usize << (low - 24),
+            31 => return Err(FrameError::malformed("an item of indefinite length")),
+            _ => return Err(FrameError::malformed("the bytes are not CBOR")),
+        };
+        let (number, rest) = rest.split_at_checked(length).ok_or(CUT)?;
+        let value = number
+            .iter()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
+        if head_bytes(value) != 1 + length {
+            return Err(FrameError::malformed(
+                "a number or length is not in its shortest form",
+            ));
+        }
+        self.rest = rest;
+        Ok(value)
     }
 }
 
@@ -144,51 +188,36 @@ pub(crate) const fn head_bytes(value: u64) -> usize {
     }
 }
 
-/// Writes the items of one frame. Writing to memory cannot fail.
-pub(crate) struct Writer<'a>(Encoder<Memory<'a>>);
-
-/// A buffer as `minicbor` wants it.
-struct Memory<'a>(&'a mut Vec<u8>);
-
-impl minicbor::encode::Write for Memory<'_> {
-    type Error = std::convert::Infallible;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// What an encoding step ends with: it cannot fail, so there is nothing to see.
-fn done<T>(_: T) {}
+/// Writes the items of one frame.
+pub(crate) struct Writer<'a>(&'a mut Vec<u8>);
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(buffer: &'a mut Vec<u8>) -> Self {
-        Self(Encoder::new(Memory(buffer)))
+        Self(buffer)
     }
 
     pub(crate) fn array(&mut self, length: usize) -> &mut Self {
-        done(self.0.array(length as u64));
-        self
+        self.head(ARRAY, length as u64)
     }
 
     pub(crate) fn uint(&mut self, value: u64) -> &mut Self {
-        done(self.0.u64(value));
-        self
+        self.head(UINT, value)
     }
 
     pub(crate) fn bool(&mut self, value: bool) -> &mut Self {
-        done(self.0.bool(value));
+        self.0.push(if value { TRUE } else { FALSE });
         self
     }
 
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
-        done(self.0.str(text));
+        self.head(TEXT, text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
         self
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        done(self.0.bytes(bytes));
+        self.head(BYTES, bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
         self
     }
 
@@ -199,7 +228,25 @@ impl<'a> Writer<'a> {
     ) -> &mut Self {
         match value {
             Some(value) => write(self, value),
-            None => done(self.0.null()),
+            None => self.0.push(NULL),
+        }
+        self
+    }
+
+    /// The head of an item, in its shortest form.
+    #[inline]
+    fn head(&mut self, major: u8, value: u64) -> &mut Self {
+        let major = major << 5;
+        let bytes = value.to_be_bytes();
+        match head_bytes(value) {
+            1 => self.0.push(major | bytes[7]),
+            2 => self.0.extend_from_slice(&[major | 24, bytes[7]]),
+            length => {
+                // 25, 26 and 27 stand for 2, 4 and 8 bytes.
+                let low = 24 + (length - 1).ilog2() as u8;
+                self.0.push(major | low);
+                self.0.extend_from_slice(&bytes[9 - length..]);
+            }
         }
         self
     }

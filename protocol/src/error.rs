@@ -48,15 +48,3 @@ impl FrameError {
         }
     }
 }
-
-impl From<minicbor::decode::Error> for FrameError {
-    fn from(error: minicbor::decode::Error) -> Self {
-        Self::malformed(if error.is_end_of_input() {
-            "the frame ends within an item"
-        } else if error.is_type_mismatch() {
-            "an item has another type than its field"
-        } else {
-            "the bytes are not CBOR, or a text is not UTF-8"
-        })
-    }
-}
