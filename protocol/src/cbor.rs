@@ -158,33 +158,34 @@ impl<'a> Reader<'a> {
 
     /// The number in 1, 2, 4 or 8 bytes behind the first byte of a head.
     fn long_head(&mut self, low: u8, rest: &'a [u8]) -> Result<u64, FrameError> {
-        let length = match low {
-            24..=27 => 1_usize << (low - 24),
+        // With each number the highest that a shorter head would hold.
+        let (value, rest, shorter) = match low {
+            24 => {
+                let ([a], rest) = rest.split_first_chunk().ok_or(CUT)?;
+                (u64::from(*a), rest, 23)
+            }
+            25 => {
+                let (number, rest) = rest.split_first_chunk().ok_or(CUT)?;
+                (u16::from_be_bytes(*number).into(), rest, u8::MAX.into())
+            }
+            26 => {
+                let (number, rest) = rest.split_first_chunk().ok_or(CUT)?;
+                (u32::from_be_bytes(*number).into(), rest, u16::MAX.into())
+            }
+            27 => {
+                let (number, rest) = rest.split_first_chunk().ok_or(CUT)?;
+                (u64::from_be_bytes(*number), rest, u32::MAX.into())
+            }
             31 => return Err(FrameError::malformed("an item of indefinite length")),
             _ => return Err(FrameError::malformed("the bytes are not CBOR")),
         };
-        let (number, rest) = rest.split_at_checked(length).ok_or(CUT)?;
-        let value = number
-            .iter()
-            .fold(0, |value, byte| value << 8 | u64::from(*byte));
-        if head_bytes(value) != 1 + length {
+        if value <= shorter {
             return Err(FrameError::malformed(
                 "a number or length is not in its shortest form",
             ));
         }
         self.rest = rest;
         Ok(value)
-    }
-}
-
-/// How many bytes the head of an item takes that counts or holds `value`.
-pub(crate) const fn head_bytes(value: u64) -> usize {
-    match value {
-        0..=23 => 1,
-        24..=0xff => 2,
-        0x100..=0xffff => 3,
-        0x1_0000..=0xffff_ffff => 5,
-        _ => 9,
     }
 }
 
@@ -237,17 +238,28 @@ impl<'a> Writer<'a> {
     #[inline]
     fn head(&mut self, major: u8, value: u64) -> &mut Self {
         let major = major << 5;
-        let bytes = value.to_be_bytes();
-        match head_bytes(value) {
-            1 => self.0.push(major | bytes[7]),
-            2 => self.0.extend_from_slice(&[major | 24, bytes[7]]),
-            length => {
-                // 25, 26 and 27 stand for 2, 4 and 8 bytes.
-                let low = 24 + (length - 1).ilog2() as u8;
-                self.0.push(major | low);
-                self.0.extend_from_slice(&bytes[9 - length..]);
-            }
+        if value < 24 {
+            self.0.push(major | value as u8);
+        } else {
+            self.long_head(major, value);
         }
         self
+    }
+
+    /// The head of an item whose number does not fit into the first byte.
+    fn long_head(&mut self, major: u8, value: u64) {
+        if let Ok(value) = u8::try_from(value) {
+            self.0.extend_from_slice(&[major | 24, value]);
+        } else if let Ok(value) = u16::try_from(value) {
+            let [a, b] = value.to_be_bytes();
+            self.0.extend_from_slice(&[major | 25, a, b]);
+        } else if let Ok(value) = u32::try_from(value) {
+            let [a, b, c, d] = value.to_be_bytes();
+            self.0.extend_from_slice(&[major | 26, a, b, c, d]);
+        } else {
+            let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+            let head = [major | 27, a, b, c, d, e, f, g, h];
+            self.0.extend_from_slice(&head);
+        }
     }
 }

@@ -6,7 +6,7 @@ use localhub_protocol::{
     ResumeToken, Retain, Status,
 };
 
-use super::KICK_MAY_LOOK_LIKE_PARK;
+use super::PARK_MAY_HIDE_WHY;
 use super::heard::{Item, Presence};
 use super::model::Model;
 
@@ -111,7 +111,7 @@ impl Model {
         match expected.over {
             // The hub may close it before it looks at its session again.
             Some(_) if code == Code::PING_TIMEOUT => {}
-            Some(_) if code == Code::SLOW_CONSUMER && KICK_MAY_LOOK_LIKE_PARK => {}
+            Some(_) if code == Code::SLOW_CONSUMER && PARK_MAY_HIDE_WHY => {}
             Some(cause) => assert_eq!(code, cause, "{client} is told why it is over"),
             None if number != expected.attached => {
                 assert_eq!(

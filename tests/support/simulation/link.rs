@@ -96,13 +96,13 @@ impl Link {
         self.peer.is_none()
     }
 
-    /// Whether its session has another connection now, or is over.
-    pub(super) fn is_fenced(&self, model: &mut Model) -> bool {
-        let Some(peer) = &self.peer else {
-            return true;
-        };
-        let expected = model.client(peer.client());
-        self.number != expected.attached || expected.over.is_some()
+    /// Why nothing counts any more that comes over it: its session is over, or has another connection.
+    pub(super) fn why_fenced(&self, model: &mut Model) -> Option<Code> {
+        let expected = model.client(self.peer.as_ref()?.client());
+        let superseded = self.number != expected.attached;
+        expected
+            .over
+            .or_else(|| superseded.then_some(Code::SUPERSEDED))
     }
 
     /// Why the hub wants to close it.

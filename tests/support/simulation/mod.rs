@@ -73,9 +73,10 @@ impl Default for Plan {
 /// Memory that no run uses up.
 pub const ROOMY_BYTES: u64 = 1 << 30;
 
-/// The hub tells who is kicked while it is to be parked that it reads too slowly.
-// TODO: to be `false`, and then to go, once `Outbox::close` puts its code in the place of `slow_consumer`.
-const KICK_MAY_LOOK_LIKE_PARK: bool = true;
+/// The hub tells a connection that it reads too slowly although its session is over or has another one.
+// TODO: to be `false`, and then to go, once `Outbox::close` puts its code in the place of `slow_consumer`, and
+// `Peer::still_valid` takes that code for none.
+const PARK_MAY_HIDE_WHY: bool = true;
 
 /// The hub drops what waits under `park` for messages under other policies, and does not close.
 // TODO: to be `false`, and then to go, once `Outbox::drop_at` asks for a close.
