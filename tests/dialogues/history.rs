@@ -119,6 +119,20 @@ fn a_history_outlives_the_members_and_ends_with_its_age() {
 }
 
 #[test]
+fn a_server_is_told_when_a_history_without_members_ends() {
+    let mut world = World::default();
+    let mut ana = world.client("ana");
+    let kiosk = ana.joins("kiosk");
+    keeps(&mut ana, kiosk, 3, 60);
+    ana.publishes(kiosk, "n", "1");
+    assert!(!ana.rings());
+    ana.says(&ClientFrame::Leave { channel: kiosk });
+    assert!(ana.rings());
+    let next = world.hub.expire(world.now, &mut Default::default());
+    assert_eq!(next, Some(Duration::from_secs(60)));
+}
+
+#[test]
 fn a_channel_keeps_no_more_than_the_broker_allows() {
     let mut world = World::default();
     let mut ana = world.client("ana");

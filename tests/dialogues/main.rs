@@ -49,9 +49,41 @@ fn publish<'a>(channel: localhub_protocol::ChannelId, payload: &'a [u8]) -> Clie
     })
 }
 
+/// What a client hears when another has done what it asked for.
+fn reply(from: &Puppet, request: u64, payload: &str) -> Seen {
+    Seen::Reply(from.id, request, None, payload.into())
+}
+
+/// What it hears when the hub says why there is no reply.
+fn no_reply(request: u64, why: Code) -> Seen {
+    Seen::Reply(ClientId::HUB, request, Some(why), why.description().into())
+}
+
+/// How many requests have no outcome, once the hub has shown that it is in order.
+fn open_requests(world: &World) -> u64 {
+    world.hub.check();
+    world.hub.status(world.now).requests
+}
+
+/// The end of a session without a word of the client.
+fn kicks(world: &World, puppet: &Puppet) {
+    let mut wakes = localhub::hub::Wakes::default();
+    assert!(
+        world
+            .hub
+            .end(puppet.id, Code::KICKED, world.now, &mut wakes)
+    );
+    wakes.fire();
+}
+
 mod absence;
+mod commands;
 mod history;
 mod policies;
+mod requests;
+mod services;
+mod streams;
+mod values;
 
 mod channels {
     use super::*;
@@ -964,7 +996,11 @@ mod control {
 mod operators {
     use super::*;
 
-    fn ask(puppet: &mut Puppet, method: &str, arguments: &[u8]) -> (Option<Code>, Vec<u8>) {
+    pub(super) fn ask(
+        puppet: &mut Puppet,
+        method: &str,
+        arguments: &[u8],
+    ) -> (Option<Code>, Vec<u8>) {
         let request = puppet.says(&ClientFrame::Message(Message::Request {
             to: Target::Id(ClientId::HUB),
             deadline_ms: 1_000,
@@ -978,7 +1014,7 @@ mod operators {
             .hears()
             .into_iter()
             .find_map(|seen| match seen {
-                Seen::Reply(of, error, payload) if of == request => Some((error, payload)),
+                Seen::Reply(_, of, error, payload) if of == request => Some((error, payload)),
                 _ => None,
             })
             .expect("a reply")

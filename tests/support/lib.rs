@@ -5,5 +5,5 @@ mod puppet;
 mod rng;
 pub mod simulation;
 
-pub use puppet::{Puppet, Seen, World, hello};
+pub use puppet::{Ask, Puppet, Seen, World, hello};
 pub use rng::Rng;

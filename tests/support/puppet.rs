@@ -7,9 +7,9 @@ use localhub::hub::{
     About, Batch, Close, Departure, Hub, Identity, Pace, Peer, Settings, User, Wakes,
 };
 use localhub_protocol::{
-    BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Epoch, Gap, Hello,
-    Limits, Message, Policy, RawFrame, Resume, ResumeToken, Resumed, Retain, Start, Status, Target,
-    Version,
+    BrokerFrame, Change, ChannelId, ClientFrame, ClientId, Code, ContentType, Credit, Epoch, Gap,
+    Hello, LeaseState, Limits, Message, Policy, Put, RawFrame, Resume, ResumeToken, Resumed,
+    Retain, ServeMode, Start, Status, Target, Version,
 };
 
 /// A hub in memory, with its time and its randomness in the test's hands.
@@ -59,8 +59,22 @@ pub enum Seen {
     Retained(ChannelId, ClientId, u64, Option<String>, Vec<u8>),
     /// A direct message: sender, its position at the sender, payload.
     Direct(ClientId, u64, Vec<u8>),
-    /// A reply of the hub: the request, the error, the payload.
-    Reply(u64, Option<Code>, Vec<u8>),
+    /// A request: who asks, its position there, the method, the payload.
+    Request(ClientId, u64, String, Vec<u8>),
+    /// A reply, or the last part of one: who replies, the request, the error, the payload.
+    Reply(ClientId, u64, Option<Code>, Vec<u8>),
+    /// A part of a reply, with more to come: who replies, the request, the payload.
+    Part(ClientId, u64, Vec<u8>),
+    /// More of a request: who asks, the request, whether still more comes, the payload.
+    Feed(ClientId, u64, bool, Vec<u8>),
+    /// The other side of a request may be sent more.
+    Credit(Credit),
+    /// A request is over: who asked, its position there, why.
+    Cancelled(ClientId, u64, Code),
+    /// Whether it has an exclusive service: its name, and the number of the lease.
+    Lease(String, LeaseState, u64),
+    /// A value was set or deleted: request, offset.
+    Stored(u64, u64),
     /// Lost messages.
     Gap(Gap),
     /// A request was carried out.
@@ -81,6 +95,46 @@ pub enum Seen {
     Pong(u64, u64),
     /// The end.
     Close(Code),
+}
+
+/// A request to be made. Beside whom it is for, everything can be left as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Whom it is for.
+    pub to: Target<'a>,
+    /// How long to wait for a reply.
+    pub deadline_ms: u32,
+    /// Its id, if it is a command.
+    pub command: Option<[u8; 16]>,
+    /// How much may come at first of a reply in parts.
+    pub window: u32,
+    /// What is asked for.
+    pub method: &'a str,
+    /// What the payload is.
+    pub content: ContentType,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Ask<'a> {
+    /// A request with a single reply and all the time that there is.
+    pub fn of(to: Target<'a>) -> Self {
+        Self {
+            to,
+            deadline_ms: 0,
+            command: None,
+            window: 0,
+            method: "print",
+            content: ContentType::TEXT,
+            payload: b"a page",
+        }
+    }
+}
+
+impl<'a> From<Target<'a>> for Ask<'a> {
+    fn from(to: Target<'a>) -> Self {
+        Self::of(to)
+    }
 }
 
 impl Default for World {
@@ -354,6 +408,16 @@ impl Puppet {
         pace
     }
 
+    /// Looks at the clock: what it says from now on, it says at that time.
+    pub fn looks_at_the_clock(&mut self, world: &World) {
+        self.now = world.now;
+    }
+
+    /// Whether the hub has asked the server to look at its clock earlier than it last said.
+    pub fn rings(&mut self) -> bool {
+        self.wakes.takes_alarm()
+    }
+
     /// Hears everything that waits for it, confirms it, and gives what it has not given before.
     pub fn hears(&mut self) -> Vec<Seen> {
         self.listens();
@@ -370,10 +434,16 @@ impl Puppet {
 
     /// Hears everything that waits for it, and confirms nothing.
     pub fn listens(&mut self) {
-        let Some(peer) = &mut self.peer else {
-            return;
-        };
+        let wire = self.takes();
+        self.reads(&wire);
+    }
+
+    /// Takes everything that waits for it, as it goes over the wire.
+    pub fn takes(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
+        let Some(peer) = &mut self.peer else {
+            return wire;
+        };
         loop {
             let mut batch = Batch::default();
             peer.take(&mut batch, 64 * 1024);
@@ -384,7 +454,12 @@ impl Puppet {
                 .pieces()
                 .for_each(|piece| wire.extend_from_slice(piece));
         }
-        let mut rest = &wire[..];
+        wire
+    }
+
+    /// Hears what came over the wire.
+    pub fn reads(&mut self, wire: &[u8]) {
+        let mut rest = wire;
         let mut run = None;
         while let Some((frame, after)) = RawFrame::split(rest, usize::MAX).expect("a frame") {
             rest = after;
@@ -448,6 +523,19 @@ impl Puppet {
                     *run = Some((channel, sender, at + 1, left - 1, retained));
                 }
                 self.heard += 1;
+                if let Message::Reply {
+                    to,
+                    request,
+                    error,
+                    content,
+                    ..
+                } = message
+                {
+                    assert_eq!(to, self.id, "a reply comes to who asked");
+                    let why = error.is_none() || content == ContentType::TEXT;
+                    let by_hub = at == request && why;
+                    assert!(sender != ClientId::HUB || by_hub, "12.5: {message:?}");
+                }
                 forwarded(message, channel, sender, at, retained)
             }
             ref answer => {
@@ -549,6 +637,98 @@ impl Puppet {
         }))
     }
 
+    /// Asks for something.
+    pub fn asks<'a>(&mut self, ask: impl Into<Ask<'a>>) -> u64 {
+        let ask = ask.into();
+        self.says(&ClientFrame::Message(Message::Request {
+            to: ask.to,
+            deadline_ms: ask.deadline_ms,
+            command: ask.command,
+            window: ask.window,
+            method: ask.method,
+            content: ask.content,
+            payload: ask.payload,
+        }))
+    }
+
+    /// Hears a request and nothing else. Gives who has made it, and its position there.
+    ///
+    /// # Panics
+    /// It hears something else.
+    pub fn is_asked(&mut self) -> (ClientId, u64) {
+        match self.hears()[..] {
+            [Seen::Request(caller, request, ..)] => (caller, request),
+            ref other => panic!("{} hears {other:?} and not one request", self.name),
+        }
+    }
+
+    /// Replies that it is done.
+    pub fn replies(&mut self, to: (ClientId, u64), payload: &str) -> u64 {
+        self.replies_with(to, None, false, payload)
+    }
+
+    /// Replies with a part, and more to come.
+    pub fn replies_in_part(&mut self, to: (ClientId, u64), payload: &str) -> u64 {
+        self.replies_with(to, None, true, payload)
+    }
+
+    /// Replies with an error, or with a part.
+    pub fn replies_with(
+        &mut self,
+        (to, request): (ClientId, u64),
+        error: Option<Code>,
+        more: bool,
+        payload: &str,
+    ) -> u64 {
+        self.says(&ClientFrame::Message(Message::Reply {
+            to,
+            request,
+            error,
+            more,
+            content: ContentType::TEXT,
+            payload: payload.as_bytes(),
+        }))
+    }
+
+    /// Sends more of a request.
+    pub fn feeds(&mut self, request: u64, more: bool, payload: &str) -> u64 {
+        self.says(&ClientFrame::Message(Message::Feed {
+            request,
+            more,
+            content: ContentType::TEXT,
+            payload: payload.as_bytes(),
+        }))
+    }
+
+    /// Lets the other side of a request send so many more bytes.
+    pub fn credits(&mut self, (of, request): (ClientId, u64), bytes: u64) -> u64 {
+        self.says(&ClientFrame::Credit(Credit { of, request, bytes }))
+    }
+
+    /// Wants no outcome of a request any more.
+    pub fn cancels(&mut self, request: u64) {
+        self.says(&ClientFrame::Cancel { request });
+    }
+
+    /// Serves a service.
+    pub fn serves(&mut self, service: &str, mode: ServeMode) -> u64 {
+        self.says(&ClientFrame::Serve {
+            service,
+            mode,
+            description: b"",
+        })
+    }
+
+    /// Serves a service no more.
+    pub fn unserves(&mut self, service: &str) -> u64 {
+        self.says(&ClientFrame::Unserve { service })
+    }
+
+    /// Sets or deletes a value.
+    pub fn puts(&mut self, channel: ChannelId, put: Put<'_>) -> u64 {
+        self.says(&ClientFrame::Put { channel, put })
+    }
+
     /// Sends a direct message.
     pub fn sends_to(&mut self, to: Target<'_>, payload: &str) -> u64 {
         let payload = payload.as_bytes();
@@ -588,7 +768,16 @@ fn forwarded(
             Seen::Channel(channel, sender, at, None, payload)
         }
         (Message::Direct { .. }, None) => Seen::Direct(sender, at, payload),
-        (Message::Reply { request, error, .. }, None) => Seen::Reply(request, error, payload),
+        (Message::Request { method, .. }, None) => {
+            Seen::Request(sender, at, method.to_owned(), payload)
+        }
+        (Message::Reply { request, more, .. }, None) if more => {
+            Seen::Part(sender, request, payload)
+        }
+        (Message::Reply { request, error, .. }, None) => {
+            Seen::Reply(sender, request, error, payload)
+        }
+        (Message::Feed { request, more, .. }, None) => Seen::Feed(sender, request, more, payload),
         other => panic!("a message where none may stand: {other:?}"),
     }
 }
@@ -641,6 +830,18 @@ fn answered(frame: &BrokerFrame<'_>) -> Seen {
             code,
             detail,
         } => Seen::Refusal(*request, *code, (*detail).to_owned()),
+        BrokerFrame::Credit(credit) => Seen::Credit(*credit),
+        BrokerFrame::Cancelled {
+            caller,
+            request,
+            cause,
+        } => Seen::Cancelled(*caller, *request, *cause),
+        BrokerFrame::Lease {
+            service,
+            state,
+            fence,
+        } => Seen::Lease((*service).to_owned(), *state, *fence),
+        BrokerFrame::Stored { request, offset } => Seen::Stored(*request, *offset),
         other => panic!("not an answer: {other:?}"),
     }
 }

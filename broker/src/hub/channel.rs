@@ -790,6 +790,7 @@ impl Channel {
         if !state.members.contains_key(&session.id) {
             return Err(Refusal::NotAMember);
         }
+        Topic::check(put.topic).map_err(Refusal::BadTopic)?;
         let version = state.values.version(put.topic);
         if let Some(expected) = put.expect.filter(|expected| *expected != version) {
             return Err(Refusal::VersionConflict { expected, version });

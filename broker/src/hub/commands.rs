@@ -93,7 +93,7 @@ pub(super) enum Standing {
 /// The commands of one user that are kept, with or without outcome.
 pub(super) const COMMANDS_MAX: usize = 65_536;
 
-/// What the outcomes that are kept for one user may take, in bytes.
+/// What the payloads of the outcomes that are kept for one user may take, in bytes.
 pub(super) const COMMAND_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long an outcome is kept.
@@ -190,7 +190,7 @@ impl Commands {
         window.bytes += bytes;
         self.budget.charge(bytes);
         window.over.push_back((now, key.1));
-        while window.bytes > COMMAND_BYTES_MAX && window.over.len() > 1 {
+        while window.outcome_bytes() > COMMAND_BYTES_MAX && window.over.len() > 1 {
             forget_first(window, &self.budget);
         }
         waiters
@@ -244,6 +244,13 @@ impl Commands {
     fn state(&mut self, key: &CommandKey) -> Option<&mut CommandState> {
         let command = self.windows.get_mut(&key.0)?.commands.get_mut(&key.1)?;
         Some(&mut command.state)
+    }
+}
+
+impl Window {
+    /// What the payloads of all outcomes take.
+    fn outcome_bytes(&self) -> u64 {
+        self.bytes - COMMAND_BYTES * self.commands.len() as u64
     }
 }
 

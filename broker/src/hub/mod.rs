@@ -561,10 +561,11 @@ impl Hub {
     /// members that are away, ends waits for replies. Returns when there is something to do next; other calls
     /// that bring something earlier say so by [`Wakes::takes_alarm`].
     pub fn expire(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
-        let sessions = self.expire_sessions(now, wakes);
-        // Sessions that ended have ended requests and values.
-        let requests = self.requests.expire(now, wakes);
+        // Values that ended may stay for a while in the history of a channel without members.
         let values = self.expire_values(now, wakes);
+        let sessions = self.expire_sessions(now, wakes);
+        // Sessions that ended have ended requests.
+        let requests = self.requests.expire(now, wakes);
         let next = sessions.into_iter().chain(requests).chain(values);
         wakes.takes_alarm();
         next.min()
@@ -581,14 +582,12 @@ impl Hub {
                 name.clone()
             };
             let mut registry = self.registry.lock();
-            let Some(channel) = registry.channels.get(&name) else {
+            let Some(channel) = registry.channels.get(&name).cloned() else {
                 self.value_alarms.lock().retain(|(_, known)| *known != name);
                 continue;
             };
             channel.end_values(now, wakes);
-            if channel.is_idle() {
-                registry.channels.remove(&name);
-            }
+            registry.let_go(&channel, wakes);
         }
     }
 
@@ -629,11 +628,9 @@ impl Hub {
             Alarm::Wills(client, channel, delay) => (*client, *channel, Some(*delay)),
             Alarm::History(name) => {
                 registry.lingering.remove(name);
-                if let Some(channel) = registry.channels.get(name) {
+                if let Some(channel) = registry.channels.get(name).cloned() {
                     channel.trim_history(now);
-                    if channel.is_idle() {
-                        registry.channels.remove(name);
-                    }
+                    registry.let_go(&channel, wakes);
                 }
                 return;
             }
@@ -747,21 +744,17 @@ impl Hub {
         wakes: &mut Wakes,
     ) {
         channel.leave(session.id, cause, now, wakes);
-        if channel.is_idle() {
-            registry.channels.remove(&channel.name);
-        } else if let Some(until) = channel.history_until() {
-            let alarm = Alarm::History(channel.name.clone());
-            registry.lingering.insert(channel.name.clone(), until);
-            registry.alarms.insert((until, alarm));
-        }
+        registry.let_go(channel, wakes);
     }
 
-    /// Makes a session a member of a channel, which is made if it is new.
+    /// Makes a session a member of a channel, which is made if it is new. `enter` is called before the channel can end
+    /// again.
     fn join(
         &self,
         session: &Arc<Session>,
         generation: u64,
         name: ChannelName,
+        enter: impl FnOnce(&Channel),
     ) -> Result<Arc<Channel>, Refusal> {
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
@@ -786,11 +779,6 @@ impl Hub {
                 limit,
             });
         }
-        if let Some(until) = registry.lingering.remove(&name) {
-            registry
-                .alarms
-                .remove(&(until, Alarm::History(name.clone())));
-        }
         let channel = registry.channels.entry(name).or_insert_with_key(|name| {
             registry.channels_so_far += 1;
             let limits = ChannelLimits {
@@ -806,8 +794,11 @@ impl Hub {
             let (budget, alarms) = (self.budget.clone(), self.value_alarms.clone());
             Arc::new(Channel::new(id, name.clone(), limits, budget, alarms))
         });
+        let channel = channel.clone();
         place.joined.insert(channel.clone());
-        Ok(channel.clone())
+        registry.forget_history_alarm(&channel.name);
+        enter(&channel);
+        Ok(channel)
     }
 
     /// Ends a session's membership.
@@ -889,6 +880,27 @@ impl Hub {
             .check(&|client| registry.sessions.contains_key(&client));
         held += self.requests.held();
         assert_eq!(held, self.budget.used(), "the budget is what is held");
+    }
+}
+
+impl Registry {
+    /// Lets a channel go if nobody would miss it; one without members stays as long as its history.
+    fn let_go(&mut self, channel: &Channel, wakes: &mut Wakes) {
+        let name = &channel.name;
+        self.forget_history_alarm(name);
+        if channel.is_idle() {
+            self.channels.remove(name);
+        } else if let Some(until) = channel.history_until() {
+            self.lingering.insert(name.clone(), until);
+            self.alarms.insert((until, Alarm::History(name.clone())));
+            wakes.ring();
+        }
+    }
+
+    fn forget_history_alarm(&mut self, name: &ChannelName) {
+        if let Some(until) = self.lingering.remove(name) {
+            self.alarms.remove(&(until, Alarm::History(name.clone())));
+        }
     }
 }
 

@@ -49,6 +49,8 @@ struct State {
     kept: u64,
     /// The position of the last message that was sent on this connection.
     passed: u64,
+    /// The position of the last message that was sent on an earlier one.
+    passed_before: u64,
     /// The highest position that the client confirmed.
     acked: u64,
     /// The position of the last message queued.
@@ -514,6 +516,7 @@ impl Outbox {
         if received > state.passed {
             return None;
         }
+        state.passed_before = state.passed_before.max(state.passed);
         state.writer = None;
         state.closing = None;
         state.acked = state.acked.max(received);
@@ -560,12 +563,13 @@ impl Outbox {
         Some((state.messages, lost))
     }
 
-    /// Lets nobody take or queue anything any more. Gives the position of the last message that was ever sent.
+    /// Lets nobody take or queue anything any more. Gives the position of the last message that was ever sent,
+    /// on whichever connection.
     pub(super) fn seal(&self) -> u64 {
         let mut state = self.state.lock();
         state.generation = SEALED;
         state.over = true;
-        state.passed
+        state.passed.max(state.passed_before)
     }
 
     /// Whether the session is over.

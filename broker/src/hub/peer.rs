@@ -523,8 +523,8 @@ impl Peer {
     ) -> Result<(), Refusal> {
         check_state(state)?;
         let name = name.parse().map_err(Refusal::BadChannelName)?;
-        let channel = self.hub.join(&self.session, self.generation, name)?;
-        channel.join(&self.session, request, hidden, state, wakes);
+        let enter = |channel: &Channel| channel.join(&self.session, request, hidden, state, wakes);
+        let channel = self.hub.join(&self.session, self.generation, name, enter)?;
         self.joined.insert(channel);
         Ok(())
     }

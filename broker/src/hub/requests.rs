@@ -17,7 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::budget::Budget;
 use super::commands::{
-    COMMANDS_MAX, CommandKey, Commands, Fingerprint, Outcome, Standing, fingerprint,
+    COMMAND_AGE_MAX, COMMANDS_MAX, CommandKey, Commands, Outcome, Standing, fingerprint,
 };
 use super::outbox::{Entry, Offer, Origin, Sender};
 use super::services::{Lease, SERVICES_MAX, Services};
@@ -72,6 +72,8 @@ struct Pending {
     /// Who is to reply; nobody if it waits for the outcome of a command that came before.
     handler: Option<ClientId>,
     service: Option<ServiceName>,
+    /// Which service of that name has counted it; 0 if none did.
+    counted_by: u64,
     since: Duration,
     deadline: Option<Duration>,
     /// Its position in the handler's outbox.
@@ -184,6 +186,7 @@ impl Requests {
         let mut pending = Pending {
             handler: None,
             service,
+            counted_by: 0,
             since: now,
             deadline: Some(now + wait),
             at: 0,
@@ -247,7 +250,7 @@ impl Requests {
         }
         pending.handler = Some(handler.id);
         if let Some((id, asks)) = command {
-            state.begin_command(&id, asks, key, now, wakes);
+            state.commands.begin(&id, asks, key);
         }
         self.insert(state, key, asked.caller, Some(&handler), pending, wakes);
         Ok(())
@@ -281,11 +284,14 @@ impl Requests {
                     what: "the caller wants a single reply",
                 });
             }
-            if let Some(deadline) = pending.deadline.take() {
+            let entry = Entry::new(origin, reply.frames, 1);
+            state.pass_on(reply.to.0, &entry, wakes)?;
+            if let Some(pending) = state.pending.get_mut(&reply.to)
+                && let Some(deadline) = pending.deadline.take()
+            {
                 state.deadlines.remove(&(deadline, reply.to));
             }
-            let entry = Entry::new(origin, reply.frames, 1);
-            return state.pass_on(reply.to.0, &entry, wakes);
+            return Ok(());
         }
         let failed = reply.error.is_some();
         if let Some(command) = pending.command.clone() {
@@ -409,6 +415,7 @@ impl Requests {
                 ousted.serves.remove(&name);
             }
             state.tell_lease(&name, lease, wakes);
+            state.forget_idle(lease.client);
         }
         Ok(())
     }
@@ -545,6 +552,7 @@ impl Requests {
         wakes: &mut Wakes,
     ) {
         let waiters = state.commands.end(command, outcome, now);
+        state.note_alarm(now + COMMAND_AGE_MAX, wakes);
         let failed = !matches!(outcome, Outcome::Replied { error: None, .. });
         for key in std::iter::once(first).chain(waiters) {
             let wanted = state.pending.get(&key).is_some_and(|it| it.wanted);
@@ -561,7 +569,7 @@ impl Requests {
         key: Key,
         caller: &Arc<Session>,
         handler: Option<&Arc<Session>>,
-        pending: Pending,
+        mut pending: Pending,
         wakes: &mut Wakes,
     ) {
         state.party(caller).made.insert(key.1);
@@ -573,6 +581,7 @@ impl Requests {
             && let Some(service) = state.services.get_mut(service.as_str())
         {
             service.tally.begin(pending.since);
+            pending.counted_by = service.number;
         }
         if let Some(deadline) = pending.deadline {
             state.deadlines.insert((deadline, key));
@@ -591,6 +600,7 @@ impl Requests {
         }
         if let Some(service) = &pending.service
             && let Some(service) = state.services.get_mut(service.as_str())
+            && service.number == pending.counted_by
         {
             let took = now.saturating_sub(pending.since);
             service.tally.end(took, failed);
@@ -787,18 +797,6 @@ impl State {
             });
         }
         Ok(())
-    }
-
-    fn begin_command(
-        &mut self,
-        command: &CommandKey,
-        asks: Fingerprint,
-        first: Key,
-        now: Duration,
-        wakes: &mut Wakes,
-    ) {
-        self.commands.begin(command, asks, first);
-        self.note_alarm(now + super::commands::COMMAND_AGE_MAX, wakes);
     }
 
     fn note_alarm(&mut self, at: Duration, wakes: &mut Wakes) {

@@ -13,6 +13,8 @@ use super::Refusal;
 #[derive(Debug, Default)]
 pub(super) struct Services {
     by_name: BTreeMap<ServiceName, Service>,
+    /// How many there have been so far.
+    count: u64,
     /// The number of the newest lease.
     fence: u64,
 }
@@ -20,6 +22,8 @@ pub(super) struct Services {
 /// What one or more clients serve.
 #[derive(Debug)]
 pub(super) struct Service {
+    /// The how manieth service it is: one that ends and begins anew is another.
+    pub(super) number: u64,
     /// Whether any number of clients serve it at one time, or only the first in line.
     pub(super) shared: bool,
     pub(super) servers: Vec<Server>,
@@ -97,11 +101,15 @@ impl Services {
         description: Bytes,
     ) -> Result<(Vec<Lease>, i64), Refusal> {
         let shared = mode == ServeMode::Shared;
-        let service = self.by_name.entry(name).or_insert_with(|| Service {
-            shared,
-            servers: Vec::new(),
-            turn: 0,
-            tally: Tally::default(),
+        let service = self.by_name.entry(name).or_insert_with(|| {
+            self.count += 1;
+            Service {
+                number: self.count,
+                shared,
+                servers: Vec::new(),
+                turn: 0,
+                tally: Tally::default(),
+            }
         });
         if service.shared != shared {
             return Err(Refusal::Impossible {

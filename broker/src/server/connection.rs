@@ -86,6 +86,10 @@ where
     let peer = greet(&mut stream, identity, &shared, &mut buffer, &mut wakes);
     let peer = peer.await;
     wakes.fire();
+    if wakes.takes_alarm() {
+        // A newcomer may have taken the name of a session, which has ended.
+        shared.alarm.notify_one();
+    }
     match peer {
         Ok(peer) => {
             debug!(client = %peer.name(), id = %peer.client(), pid, "attached");

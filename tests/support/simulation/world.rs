@@ -200,20 +200,20 @@ impl Simulation {
     fn pass(&mut self, time: Duration) {
         let until = self.world.now + time;
         loop {
+            let alarm = self.model.next_alarm();
+            let now = alarm.map_or(until, |at| at.clamp(self.world.now, until));
+            (self.world.now, self.model.now) = (now, now);
             let mut wakes = Wakes::default();
-            let next = self.world.hub.expire(self.world.now, &mut wakes);
+            let next = self.world.hub.expire(now, &mut wakes);
             wakes.fire();
-            self.model.now = self.world.now;
             self.model.expire();
             assert_eq!(
                 next,
                 self.model.next_alarm(),
                 "when the hub has something to do"
             );
-            match next {
-                Some(next) if next <= until => self.world.now = next,
-                _ if self.world.now == until => return,
-                _ => self.world.now = until,
+            if alarm.is_none_or(|at| at > until) {
+                return;
             }
         }
     }
