@@ -334,6 +334,8 @@ impl Shared {
         let watch = async {
             loop {
                 tokio::select! {
+                    // A broker that was killed has ended this before another can have said welcome.
+                    biased;
                     read = hub_reads.read(&mut buffer) => match read {
                         Ok(read @ 1..) => { frames.follow(&buffer[..read]); }
                         Ok(0) => return ended::WHOLE,
