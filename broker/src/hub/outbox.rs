@@ -593,7 +593,13 @@ impl Outbox {
     /// Asks the connection to write what waits and then to end with `code`.
     pub(super) fn close(&self, code: Code, wakes: &mut Wakes) {
         let mut state = self.state.lock();
-        state.closing.get_or_insert(code);
+        // Who was to be parked is told what has become of its session instead.
+        if state
+            .closing
+            .is_none_or(|known| known == Code::SLOW_CONSUMER)
+        {
+            state.closing = Some(code);
+        }
         wakes.writers.extend(state.writer.take());
     }
 
@@ -763,6 +769,10 @@ impl Outbox {
         let Some(entry) = state.waiting.remove(at) else {
             return;
         };
+        if entry.policy == Policy::Park && cause == Code::SLOW_CONSUMER {
+            // Another message took its place.
+            state.closing.get_or_insert(Code::SLOW_CONSUMER);
+        }
         let charge = entry.charge();
         self.refund(state, charge);
         state.waiting_bytes -= charge;

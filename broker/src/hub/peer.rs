@@ -688,6 +688,8 @@ impl Peer {
             .session
             .outbox
             .closing()
+            // That is about the newer connection.
+            .filter(|code| *code != Code::SLOW_CONSUMER)
             .unwrap_or(Code::SUPERSEDED)
             .into())
     }

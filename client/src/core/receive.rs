@@ -434,7 +434,12 @@ impl Core {
         }
         if affected.is_none() {
             // Answers may be among them: whatever has none when the next pong is here has lost it.
-            self.values = None;
+            // What is lost is what would have come next. A stream gets the rest of its values; a snapshot is
+            // asked for again.
+            match &self.values {
+                Some(Values::Stream { .. }) => self.count_values(gap.lost),
+                _ => self.values = None,
+            }
             self.doubtful = self.outgoing.written();
             self.ping_wanted = true;
         } else if let Some(Values::Snapshot { request, .. }) = &self.values

@@ -6,7 +6,6 @@ use localhub_protocol::{
     ResumeToken, Retain, Status,
 };
 
-use super::PARK_MAY_HIDE_WHY;
 use super::heard::{Item, Presence};
 use super::model::Model;
 
@@ -111,7 +110,6 @@ impl Model {
         match expected.over {
             // The hub may close it before it looks at its session again.
             Some(_) if code == Code::PING_TIMEOUT => {}
-            Some(_) if code == Code::SLOW_CONSUMER && PARK_MAY_HIDE_WHY => {}
             Some(cause) => assert_eq!(code, cause, "{client} is told why it is over"),
             None if number != expected.attached => {
                 assert_eq!(

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use localhub_protocol::{BrokerFrame, ChannelId, ClientId, Code, Policy};
 
-use super::PARK_MAY_LOSE;
 use super::absence::Alarm;
 use super::heard::{Heard, Item};
 use super::space::{Load, Space};
@@ -215,7 +214,7 @@ impl Expected {
                     waiting.policy != Some(Policy::DropNewest) || waiting.was_full,
                     "{client} lost {waiting:?}, which waited already"
                 );
-                if waiting.policy == Some(Policy::Park) && !PARK_MAY_LOSE {
+                if waiting.policy == Some(Policy::Park) {
                     self.owes_break = self.owes_break.max(waiting.breaks);
                 }
             }

@@ -96,13 +96,15 @@ impl Link {
         self.peer.is_none()
     }
 
-    /// Why nothing counts any more that comes over it: its session is over, or has another connection.
-    pub(super) fn why_fenced(&self, model: &mut Model) -> Option<Code> {
-        let expected = model.client(self.peer.as_ref()?.client());
+    /// Whether nothing counts any more that comes over it, for that reason: its session is over, or has
+    /// another connection.
+    pub(super) fn is_fenced(&self, model: &mut Model, why: Code) -> bool {
+        let Some(peer) = &self.peer else {
+            return false;
+        };
+        let expected = model.client(peer.client());
         let superseded = self.number != expected.attached;
-        expected
-            .over
-            .or_else(|| superseded.then_some(Code::SUPERSEDED))
+        expected.over == Some(why) || superseded && why == Code::SUPERSEDED
     }
 
     /// Why the hub wants to close it.

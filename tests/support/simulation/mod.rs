@@ -73,19 +73,6 @@ impl Default for Plan {
 /// Memory that no run uses up.
 pub const ROOMY_BYTES: u64 = 1 << 30;
 
-/// The hub tells a connection that it reads too slowly although its session is over or has another one.
-// TODO: to be `false`, and then to go, once `Outbox::close` puts its code in the place of `slow_consumer`, and
-// `Peer::still_valid` takes that code for none.
-const PARK_MAY_HIDE_WHY: bool = true;
-
-/// The hub drops what waits under `park` for messages under other policies, and does not close.
-// TODO: to be `false`, and then to go, once `Outbox::drop_at` asks for a close.
-const PARK_MAY_LOSE: bool = true;
-
-/// The SDK throws the rest of a stream's values away if a resume lost some of them.
-// TODO: to be `false`, and then to go, once `Core::lost_messages` counts them instead.
-const VALUES_MAY_VANISH: bool = true;
-
 const TOPICS: [&str; 5] = ["a", "a/b", "a/c", "b", "$x"];
 const FILTERS: [&str; 6] = ["#", "a/#", "a/+", "b", "+", "$x"];
 

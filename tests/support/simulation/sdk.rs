@@ -7,7 +7,6 @@ use bytes::Bytes;
 use localhub_client::simulation::{Driver, Received};
 use localhub_protocol::{BrokerFrame, Code, Gap};
 
-use super::VALUES_MAY_VANISH;
 use super::app::{App, Habits};
 use super::heard::{Ear, Item, Sent, Values as Following};
 use super::link::Link;
@@ -278,7 +277,7 @@ impl Sdk {
             self.app.upset();
             if let Some(values) = &mut self.values {
                 values.left = values.left.saturating_sub(gap.lost);
-                if values.left == 0 || VALUES_MAY_VANISH || matches!(values.to, To::Snapshot) {
+                if values.left == 0 || matches!(values.to, To::Snapshot) {
                     self.values = None;
                 }
             }

@@ -9,7 +9,7 @@ use super::link::Link;
 use super::model::Model;
 use super::sdk::Sdk;
 use super::space::{Load, Space};
-use super::{Counts, PARK_MAY_HIDE_WHY, Plan, ROOMY_BYTES};
+use super::{Counts, Plan, ROOMY_BYTES};
 use crate::{Rng, World};
 
 /// The world, and what happened in it.
@@ -390,9 +390,8 @@ impl Simulation {
             false => self.rng.below(link.up.len() as u64 + 1) as usize,
         };
         if let Err(code) = link.hub_reads(&self.world, &mut self.model, bytes) {
-            let why = link.why_fenced(&mut self.model);
-            let hidden = PARK_MAY_HIDE_WHY && code == Code::SLOW_CONSUMER && why.is_some();
-            assert!(why == Some(code) || hidden, "{code:?}, and not {why:?}");
+            let fenced = link.is_fenced(&mut self.model, code);
+            assert!(fenced, "the hub does not read on because of {code:?}");
             self.model.counts.fenced += 1;
         }
         link.hub_detaches(&self.world, &mut self.model);
