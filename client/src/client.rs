@@ -2,16 +2,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use localhub_protocol::{ChannelName, ClientId, ClientName, Limits, Target};
+use localhub_protocol::{ChannelName, ClientId, ClientName, Limits, ServiceName, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::{Answer, Core, Failure, Outbound, Takes};
-use crate::message;
+use crate::core::{Answer, Core, Failure, Outbound, STREAM_WINDOW, Takes};
 use crate::shared::{Handle, Shared, now};
 use crate::{
-    Channel, ConnectionStates, Endpoint, Error, Join, Messages, Options, Payload, Refusals, Sender,
+    ByteStream, Channel, ConnectionStates, Endpoint, Error, Join, METHOD_STREAM, Messages, Options,
+    Payload, Refusals, Request, Requests, Sender, Serve, Service, To,
 };
+use crate::{message, service};
 
 /// A client of the broker: one session, over as many connections as it takes.
 ///
@@ -114,9 +115,9 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Refused`] with [`Code::UNKNOWN_CLIENT`](crate::Code::UNKNOWN_CLIENT) if nobody goes by
-    /// that id or name, with [`Code::OUTBOX_FULL`](crate::Code::OUTBOX_FULL) if the receiver has too
-    /// much waiting; [`Error::PayloadTooLarge`], [`Error::BadName`], [`Error::Disconnected`],
+    /// [`Error::Refused`] with [`Code::UNKNOWN_CLIENT`](crate::Code::UNKNOWN_CLIENT) if nobody goes
+    /// by that id or name, with [`Code::OUTBOX_FULL`](crate::Code::OUTBOX_FULL) if the receiver has
+    /// too much waiting; [`Error::PayloadTooLarge`], [`Error::BadName`], [`Error::Disconnected`],
     /// [`Error::Closed`].
     pub async fn send(
         &self,
@@ -146,6 +147,119 @@ impl Client {
             true,
         )
         .await
+    }
+
+    /// Asks one of those who serve a service, or one client, for something: see [`Request`].
+    ///
+    /// Text is the name of a service; [`To::client`] names a client. Every request has exactly one
+    /// outcome.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use localhub_client::{Error, To};
+    ///
+    /// # async fn example(client: localhub_client::Client) -> Result<(), Error> {
+    /// let printed = client
+    ///     .request("printer", "print")
+    ///     .payload("two pages")
+    ///     .timeout(Duration::from_secs(5))
+    ///     .command()
+    ///     .send()
+    ///     .await;
+    /// match printed {
+    ///     Ok(reply) => println!("{} says {:?}", reply.sender().name, reply.text()),
+    ///     Err(Error::Failed(failure)) => println!("it went wrong: {failure}"),
+    ///     Err(error) => println!("{error} ({:?})", error.code()),
+    /// }
+    /// let pages: u32 = client.request(To::client("printer-7"), "pages").send().await?.decode()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Lost sessions
+    /// A connection that is lost and resumed costs a request nothing. If the session is gone, a
+    /// request that was sent ends with [`Code::OUTCOME_UNKNOWN`](crate::Code::OUTCOME_UNKNOWN), and
+    /// one that was not is sent in the new session. A [command](Request::command) is sent again; it
+    /// ends with that code only if the broker was started anew.
+    pub fn request(&self, to: impl Into<To>, method: impl Into<String>) -> Request {
+        Request::new(&self.handle, to.into(), method.into())
+    }
+
+    /// Serves a service, together with others who do: the requests to it come out of the
+    /// [`Service`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: localhub_client::Client) -> Result<(), localhub_client::Error> {
+    /// let mut printer = client.serve("printer").await?;
+    /// while let Some(request) = printer.next().await {
+    ///     let pages: u32 = request.decode()?;
+    ///     request.reply(format!("{pages} pages printed")).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// In a new session it is served again by itself.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]: a service is named as a client is. [`Error::Refused`] with
+    /// [`Code::BAD_REQUEST`](crate::Code::BAD_REQUEST) if this client serves it already, or others
+    /// do in another way (shared or exclusive), with
+    /// [`Code::LIMIT_REACHED`](crate::Code::LIMIT_REACHED), with
+    /// [`Code::PAYLOAD_TOO_LARGE`](crate::Code::PAYLOAD_TOO_LARGE) for the description;
+    /// [`Error::Closed`]. Without a connection this waits for the next one.
+    pub async fn serve(&self, name: &str) -> Result<Service, Error> {
+        self.serve_with(name, Serve::new()).await
+    }
+
+    /// Serves a service in a particular way.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_with(&self, name: &str, serve: Serve) -> Result<Service, Error> {
+        let service: ServiceName = name.parse().map_err(|source| Error::BadName {
+            name: name.to_owned(),
+            source,
+        })?;
+        let (mode, description) = (serve.mode, service::description(&serve));
+        let (post, ticket) = self
+            .shared()
+            .with(|core| core.serve(service, mode, description))?;
+        // Does not serve it if the future is dropped.
+        let service = Service::new(&self.handle, post, name);
+        self.shared().outcome(ticket).await?;
+        Ok(service)
+    }
+
+    /// The requests to this client itself, by its id or name. While nobody takes them they fail
+    /// with the code `not_served`. Several of these streams share the requests.
+    pub fn requests(&self) -> Requests {
+        let post = self.shared().with(Core::take_own_requests);
+        Requests::new(&self.handle, post.ok())
+    }
+
+    /// Opens a stream of bytes to one of those who serve a service, or to one client, who accepts
+    /// it with [`Incoming::accept_stream`](crate::Incoming::accept_stream): see [`ByteStream`].
+    ///
+    /// ```no_run
+    /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    ///
+    /// # async fn example(client: localhub_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut stream = client.open_stream("uppercase").await?;
+    /// stream.write_all(b"hello").await?;
+    /// stream.shutdown().await?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Request::send`]; who is asked has 30 seconds to accept. A handler that replies in
+    /// another way is [`Error::Refused`] with [`Code::NOT_SUPPORTED`](crate::Code::NOT_SUPPORTED).
+    pub async fn open_stream(&self, to: impl Into<To>) -> Result<ByteStream, Error> {
+        let request = self.request(to, METHOD_STREAM);
+        ByteStream::open(request.ask(STREAM_WINDOW, true).await?).await
     }
 
     /// Waits until the broker has carried out, or refused, everything that was sent before.

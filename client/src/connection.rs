@@ -266,13 +266,13 @@ struct Turn {
 /// Ready when a deadline has passed. Deadlines move with every read, so one that moved into the
 /// future is noticed only when the timer goes off: that costs nothing per read.
 #[derive(Default)]
-struct Timer {
+pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
 }
 
 impl Timer {
-    fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };

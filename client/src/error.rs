@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use localhub_protocol::{Code, FrameError, NameError, TopicError};
 
-use crate::Cause;
 use crate::endpoint::{ConnectError, Endpoint, EndpointError};
+use crate::{Cause, Failure};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The text is not a client or channel name.
+    /// The text is not a client, channel or service name.
     #[error("{name:?} is not a name")]
     BadName {
         /// What was given.
@@ -65,6 +65,18 @@ pub enum Error {
     /// The place where the broker should listen cannot be determined or trusted.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The handler of a request says that it went wrong.
+    #[error("{0}")]
+    Failed(Failure),
+    /// There is no reply to a request, and there will be none: see
+    /// [`Request::send`](crate::Request::send) for the codes.
+    #[error("no reply: {}", if detail.is_empty() { code.description() } else { detail })]
+    NoReply {
+        /// Why.
+        code: Code,
+        /// Why, in words; may be empty.
+        detail: String,
+    },
     /// Nobody listens at the endpoint.
     #[error("no broker is running at {endpoint} (start one with `localhub serve`)")]
     NotRunning {
@@ -115,6 +127,19 @@ pub enum Error {
         /// Where it listens.
         endpoint: Endpoint,
     },
+}
+
+impl Error {
+    /// The code of [`Refused`](Self::Refused), [`NoReply`](Self::NoReply) and
+    /// [`Closed`](Self::Closed), and [`Code::FAILED`] of [`Failed`](Self::Failed).
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::NoReply { code, .. } | Self::Refused { code, .. } => Some(*code),
+            Self::Closed { code, .. } => *code,
+            Self::Failed(_) => Some(Code::FAILED),
+            _ => None,
+        }
+    }
 }
 
 /// Unconfirmed messages that the broker refused, or that a session took with it.

@@ -1,13 +1,14 @@
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::ready;
 use std::time::{Duration, Instant};
 
 use localhub_protocol::Code;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Error;
-use crate::connection::{Connection, Loss};
+use crate::connection::{Connection, Loss, Timer};
 use crate::core::{CLOSED_HERE, Core};
 use crate::endpoint::ConnectError;
 use crate::error::describe;
@@ -151,6 +152,7 @@ impl<C: Connect> Link<C> {
                     self.shared.with(|core| core.finish(None, CLOSED_HERE.to_owned()));
                     return None;
                 }
+                () = expire_requests(&shared) => unreachable!("requests expire for ever"),
                 next = self.retry(after) => match next {
                     Ok(connection) => return Some(connection),
                     Err(again) => loss = again,
@@ -219,6 +221,22 @@ impl<C> Drop for Link<C> {
         let reason = "the runtime that kept its connection is gone".to_owned();
         self.shared.with(|core| core.finish(None, reason));
     }
+}
+
+/// Ends the requests whose time is over while there is no connection.
+async fn expire_requests(shared: &Shared) {
+    let mut timer = Timer::default();
+    poll_fn(|cx| {
+        loop {
+            let deadline = shared.with(|core| {
+                core.expire_requests(now());
+                core.register_link(cx, true);
+                core.requests_deadline()
+            });
+            ready!(timer.poll(deadline, cx));
+        }
+    })
+    .await
 }
 
 /// Whether another connection would meet the same end.

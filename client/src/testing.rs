@@ -1,6 +1,8 @@
 //! What several tests have in common.
 
-use localhub_protocol::{ClientFrame, Message, Policy, Start};
+use localhub_protocol::{ClientFrame, ClientId, Message, Policy, Start, Target};
+
+use crate::Failure;
 
 /// A frame of the client as tests compare it.
 pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
@@ -51,7 +53,70 @@ pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
         ClientFrame::Message(Message::Direct { to, payload, .. }) => {
             format!("direct {to:?} {}", text(payload))
         }
-        ClientFrame::Message(Message::Request { method, .. }) => format!("request {method}"),
+        ClientFrame::Message(Message::Request {
+            to: Target::Id(ClientId::HUB),
+            method,
+            ..
+        }) => format!("request {method}"),
+        ClientFrame::Message(Message::Request {
+            to,
+            deadline_ms,
+            command,
+            window,
+            method,
+            payload,
+            ..
+        }) => {
+            let to = match to {
+                Target::Id(id) => id.to_string(),
+                Target::Name(name) | Target::Service(name) => (*name).to_owned(),
+            };
+            let command = command.map_or(String::new(), |id| format!(" command {}", id[15]));
+            let window = match window {
+                0 => String::new(),
+                window => format!(" window {window}"),
+            };
+            let payload = text(payload);
+            format!("request {to} {method} {deadline_ms} ms{command}{window} {payload}")
+                .trim_end()
+                .to_owned()
+        }
+        ClientFrame::Message(Message::Reply {
+            to,
+            request,
+            error,
+            more,
+            payload,
+            content,
+        }) => {
+            let payload = match error {
+                Some(_) => Failure::decode(*content, payload).to_string(),
+                None => text(payload).to_owned(),
+            };
+            let word = if *more { "part" } else { "reply" };
+            format!("{word} {to}/{request} {payload}")
+                .trim_end()
+                .to_owned()
+        }
+        ClientFrame::Message(Message::Feed {
+            request,
+            more,
+            payload,
+            ..
+        }) => match more {
+            true => format!("feed {request} {}", text(payload)),
+            false => format!("feed {request} end"),
+        },
+        ClientFrame::Cancel { request } => format!("cancel {request}"),
+        ClientFrame::Credit(credit) => {
+            format!("credit {}/{} {}", credit.of, credit.request, credit.bytes)
+        }
+        ClientFrame::Serve {
+            service,
+            mode,
+            description,
+        } => format!("serve {service} {mode:?} {} bytes", description.len()),
+        ClientFrame::Unserve { service } => format!("unserve {service}"),
         other => format!("{other:?}"),
     }
 }

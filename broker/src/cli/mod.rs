@@ -25,8 +25,10 @@ mod doctor;
 mod keep;
 mod kick;
 mod publish;
+mod request;
 mod send;
 mod serve;
+mod serve_with;
 mod services;
 mod sessions;
 mod shared;
@@ -78,14 +80,16 @@ enum Verb {
     Sessions(sessions::Args),
     Closed(closed::Args),
     Channels(channels::Args),
-    Services(services::Args),
-    State(state::Args),
     Channel(channel::Args),
+    State(state::Args),
+    Services(services::Args),
     Watch(watch::Args),
     Sub(sub::Args),
     Pub(publish::Args),
     Broadcast(broadcast::Args),
     Send(send::Args),
+    Request(request::Args),
+    ServeWith(serve_with::Args),
     Keep(keep::Args),
     Kick(kick::Args),
     Config(config::Args),
@@ -121,8 +125,6 @@ impl Cli {
             Verb::Broadcast(args) => broadcast::run(args, globals),
             Verb::Channel(args) => channel::run(args, globals),
             Verb::Channels(args) => channels::run(args, globals),
-            Verb::Services(args) => services::run(args, globals),
-            Verb::State(args) => state::run(args, globals),
             Verb::Client(args) => client::run(args, globals),
             Verb::Clients(args) => clients::run(args, globals),
             Verb::Closed(args) => closed::run(args, globals),
@@ -135,8 +137,12 @@ impl Cli {
             Verb::Keep(args) => keep::run(args, globals),
             Verb::Kick(args) => kick::run(args, globals),
             Verb::Pub(args) => publish::run(args, globals),
+            Verb::Request(args) => request::run(args, globals),
             Verb::Send(args) => send::run(args, globals),
             Verb::Serve(args) => serve::run(args, globals),
+            Verb::ServeWith(args) => serve_with::run(args, globals),
+            Verb::Services(args) => services::run(args, globals),
+            Verb::State(args) => state::run(args, globals),
             Verb::Sessions(args) => sessions::run(args, globals),
             Verb::Status(args) => status::run(args, globals),
             Verb::Stop(args) => stop::run(args, globals),

@@ -8,6 +8,8 @@ use localhub_protocol::{ChannelId, ClientFrame, Message, PREFIX_BYTES};
 
 use super::ask::Ask;
 use super::outgoing::Abandoned;
+use super::receive::is_of_request;
+use super::requests::RequestId;
 use super::room::{Later, Room, RoomId, Takes, WatchState};
 use super::{Confirm, Core, Failure, Ticket};
 use crate::{Cause, Gap, Refused};
@@ -17,6 +19,7 @@ struct Unsent {
     frame: Bytes,
     confirm: Option<Ticket>,
     admin: Option<Ticket>,
+    request: Option<RequestId>,
 }
 
 impl Core {
@@ -30,6 +33,8 @@ impl Core {
         let channels = std::mem::take(&mut self.by_channel);
         (self.received, self.settled, self.doubtful) = (0, 0, 0);
         self.values = None;
+        self.abandon_handlings();
+        self.unsettled.clear();
         self.gap_everywhere();
         for room in self.rooms.values_mut() {
             room.channel = None;
@@ -37,9 +42,7 @@ impl Core {
             room.watch.state = WatchState::Off;
         }
 
-        let mut lost = abandoned.written - abandoned.confirmed;
-        let (again, told) = self.settle_abandoned(&abandoned);
-        lost -= told;
+        let (again, mut lost) = self.settle_abandoned(&abandoned);
         let mut others = Vec::new();
         for (_, again) in again {
             match again {
@@ -57,9 +60,10 @@ impl Core {
         }
         let rooms: Vec<_> = self.rooms.keys().copied().collect();
         rooms.into_iter().for_each(|room| self.rejoin(room));
+        self.serve_anew();
         others
             .into_iter()
-            .for_each(|unsent| self.send_again(&unsent));
+            .for_each(|unsent| self.send_again(&unsent, now));
         if let Some(closing) = &mut self.closing {
             closing.position = self.outgoing.queued();
         }
@@ -76,8 +80,8 @@ impl Core {
         }
     }
 
-    /// Tells those who wait for what may have been carried out, and says how many that were. Gives
-    /// back, by position, what is to be done again.
+    /// Tells those who wait for what may have been carried out. Gives back, by position, what is to
+    /// be done again, and how many messages may be lost that nobody was told of.
     fn settle_abandoned(&mut self, abandoned: &Abandoned) -> (BTreeMap<u64, Again>, u64) {
         let in_doubt = abandoned.confirmed + 1..=abandoned.written;
         let mut told = 0;
@@ -93,6 +97,7 @@ impl Core {
                         frame,
                         confirm: None,
                         admin: None,
+                        request: None,
                     }),
                 )
             })
@@ -112,7 +117,6 @@ impl Core {
             }
         }
         for (position, ask) in std::mem::take(&mut self.pending) {
-            told += u64::from(in_doubt.contains(&position));
             match (ask, again.get_mut(&position)) {
                 (ask @ Ask::Put(_), _) if position <= abandoned.written => self.repeat(ask),
                 (Ask::Admin(ticket), Some(Again::Send(unsent))) => unsent.admin = Some(ticket),
@@ -121,13 +125,30 @@ impl Core {
                 }
             }
         }
-        (again, told)
+        let left = self.abandon_requests(abandoned.written);
+        for (position, frame, id) in left.again {
+            match (frame, again.get_mut(&position)) {
+                (None, Some(Again::Send(unsent))) => unsent.request = Some(id),
+                (None, _) => {}
+                (Some(frame), _) => {
+                    let (confirm, admin, request) = (None, None, Some(id));
+                    let unsent = Unsent {
+                        frame,
+                        confirm,
+                        admin,
+                        request,
+                    };
+                    again.insert(position, Again::Send(unsent));
+                }
+            }
+        }
+        (again, abandoned.in_doubt - told + left.forgotten)
     }
 
     /// Does again what a request of the lost session was to do, unless joining does it anyway.
     fn ask_anew(&mut self, ask: Ask) {
         match ask {
-            Ask::Join(_) | Ask::Subscribe { .. } | Ask::Watch(_) => {}
+            Ask::Join(_) | Ask::Serve(_) | Ask::Subscribe { .. } | Ask::Watch(_) => {}
             // No connection was handed it.
             Ask::Put(put) => self.ask(put.room, Ask::Put(put)),
             ask => self.repeat(ask),
@@ -143,10 +164,18 @@ impl Core {
         room.later.push_back(Later::Message { frame, confirm });
     }
 
-    fn send_again(&mut self, unsent: &Unsent) {
+    fn send_again(&mut self, unsent: &Unsent, now: Instant) {
+        if let Some(request) = unsent.request {
+            return self.ask_again(request, &unsent.frame, now);
+        }
         let Some(message) = message_of(&unsent.frame) else {
             return;
         };
+        // Nobody waits for that request any more, or for anything that belongs to one of the lost
+        // session.
+        if is_of_request(&message) && unsent.admin.is_none() {
+            return;
+        }
         let position = self.outgoing.push(&ClientFrame::Message(message));
         if let Some(ticket) = unsent.confirm {
             self.confirms.push_back(Confirm {

@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    ChannelId, ChannelName, ClientFrame, Code, ContentType, Epoch, Message as WireMessage,
-    Put as WirePut, Retain, Start, Topic, TopicFilter, Will as WireWill,
+    ChannelId, ChannelName, ClientFrame, Code, Epoch, Message as WireMessage, Put as WirePut,
+    Retain, Start, Topic, TopicFilter, Will as WireWill,
 };
 
 use super::anew::message_of;
 use super::receive::Values;
 use super::room::{Later, Room, RoomId, StreamId, Takes};
+use super::serving::PostId;
 use super::{Answer, Confirm, Core, Failure, Ticket};
+use crate::message::Sender;
 use crate::{Cause, Cursor, Gap, Message, Payload, Refused, Snapshot, StartAt};
 
 /// A request that the broker answers.
@@ -21,6 +23,7 @@ pub(super) enum Ask {
     Join(RoomId),
     Leave(RoomId, Ticket),
     Put(Box<PendingPut>),
+    Serve(PostId),
     /// Without a ticket, nobody waits: it is set again in a new session.
     Set(RoomId, Setting, Option<Ticket>),
     Snapshot(Box<PendingSnapshot>),
@@ -28,6 +31,7 @@ pub(super) enum Ask {
         room: RoomId,
         stream: StreamId,
     },
+    Unserve,
     Unsubscribe,
     Unwatch,
     Watch(RoomId),
@@ -140,7 +144,7 @@ impl Core {
             }
             Ask::Unwatch => ClientFrame::PresenceWatch { channel, on: false },
             Ask::Watch(_) => ClientFrame::PresenceWatch { channel, on: true },
-            Ask::Admin(_) | Ask::Join(_) | Ask::Unsubscribe => {
+            Ask::Admin(_) | Ask::Join(_) | Ask::Serve(_) | Ask::Unserve | Ask::Unsubscribe => {
                 unreachable!("sent by who makes them")
             }
         };
@@ -215,7 +219,8 @@ impl Core {
             Ask::Put(put) => self.settle(put.ticket, Err(Failure::Disconnected)),
             // The membership ended with the session, or was ended.
             Ask::Leave(_, ticket) => self.settle(ticket, Ok(Answer::Done)),
-            Ask::Unsubscribe | Ask::Unwatch => {}
+            Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch => {}
+            Ask::Serve(post) => self.offer(post),
             Ask::Join(room) => self.rejoin(room),
             Ask::Snapshot(mut snapshot) => {
                 snapshot.values.clear();
@@ -329,7 +334,8 @@ impl Core {
             Some(Ask::Leave(_, ticket) | Ask::Set(_, _, Some(ticket))) => {
                 self.settle(ticket, Ok(Answer::Done));
             }
-            Some(Ask::Set(_, _, None) | Ask::Unsubscribe | Ask::Unwatch) | None => {}
+            Some(Ask::Serve(post)) => self.served(post),
+            Some(Ask::Set(_, _, None) | Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch) | None => {}
             Some(ask) => {
                 self.pending.insert(request, ask);
             }
@@ -436,30 +442,48 @@ impl Core {
         self.values = None;
     }
 
-    /// The broker itself replies to an operator.
-    pub(super) fn replied(
+    /// Somebody replies to a request, or the broker itself to an operator.
+    pub(super) fn replied(&mut self, sender: &Sender, reply: &WireMessage<'_>, now: Instant) {
+        let WireMessage::Reply {
+            request,
+            error,
+            content,
+            payload,
+            ..
+        } = *reply
+        else {
+            return;
+        };
+        let Some(Ask::Admin(ticket)) = self.pending.get(&request) else {
+            return self.request_replied(sender, reply, now);
+        };
+        let ticket = *ticket;
+        self.pending.remove(&request);
+        let outcome = match error {
+            None => {
+                let payload = Bytes::copy_from_slice(payload);
+                Ok(Answer::Reply { content, payload })
+            }
+            Some(code) => {
+                let detail = String::from_utf8_lossy(payload).into_owned();
+                Err(Failure::Refused { code, detail })
+            }
+        };
+        self.settle(ticket, outcome);
+    }
+
+    /// Whether the refused message belongs to a request, where the refusal is dealt with.
+    fn refused_in_request(
         &mut self,
-        request: u64,
-        error: Option<Code>,
-        content: ContentType,
-        payload: Bytes,
-    ) {
-        match self.pending.remove(&request) {
-            Some(Ask::Admin(ticket)) => {
-                let outcome = match error {
-                    None => Ok(Answer::Reply { content, payload }),
-                    Some(code) => {
-                        let detail = String::from_utf8_lossy(&payload).into_owned();
-                        Err(Failure::Refused { code, detail })
-                    }
-                };
-                self.settle(ticket, outcome);
-            }
-            Some(ask) => {
-                self.pending.insert(request, ask);
-            }
-            None => {}
-        }
+        position: u64,
+        code: Code,
+        detail: &str,
+        now: Instant,
+    ) -> bool {
+        self.request_refused(position, code, detail, now)
+            // The other side ended the request meanwhile, which is told there.
+            || code == Code::UNKNOWN_REQUEST
+            || self.piece_refused(position, code)
     }
 
     /// The broker refused the message at that position.
@@ -504,8 +528,10 @@ impl Core {
             }
             Some(Ask::Subscribe { stream, .. }) => self.subscribe_refused(stream, failure),
             Some(Ask::Watch(room)) => self.watch_refused(room, &failure),
-            Some(Ask::Unsubscribe | Ask::Unwatch) => false,
-            Some(Ask::Set(_, _, None)) | None => true,
+            Some(Ask::Serve(post)) => self.serve_refused(post, failure),
+            Some(Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch) => false,
+            Some(Ask::Set(_, _, None)) => true,
+            None => !self.refused_in_request(position, code, detail, now),
         };
         if unheard {
             let cause = Cause::Broker(code);
@@ -603,6 +629,7 @@ impl Core {
     /// to it was sent before.
     pub(super) fn settle_through(&mut self, position: u64) {
         self.settled = self.settled.max(position);
+        self.unsettled.settle_through(position);
         while let Some(first) = self.confirms.front()
             && first.position <= position
         {
@@ -622,6 +649,7 @@ impl Core {
                 .range(..=self.doubtful)
                 .map(|(position, _)| *position)
                 .collect();
+            self.doubt_requests(self.doubtful);
             self.doubtful = 0;
             for position in unanswered {
                 if let Some(ask) = self.pending.remove(&position) {

@@ -18,11 +18,16 @@ use localhub_protocol::{
 
 mod anew;
 mod ask;
+mod byte_stream;
+mod flow;
+mod handling;
 mod inbox;
 mod outgoing;
 mod receive;
 mod refusals;
+mod requests;
 mod room;
+mod serving;
 mod session;
 mod ticket;
 mod verbs;
@@ -33,17 +38,24 @@ mod watch;
 mod tests;
 
 use ask::Ask;
+use flow::Unsettled;
 use outgoing::Outgoing;
 use receive::{Run, Values};
 use refusals::Refusals;
+use requests::Requests;
 use room::{Room, Route, Stream, Watcher};
+use serving::Serving;
 use ticket::Tickets;
 use wakers::Wakers;
 
 pub(crate) use ask::PutValue;
+pub(crate) use byte_stream::{End, Read, STREAM_WINDOW};
+pub(crate) use handling::{Arrived, DROPPED, HandlingId, PANICKED, Said};
 pub(crate) use inbox::{Entry, InboxLimits, LastTopic};
 pub(crate) use receive::Progress;
+pub(crate) use requests::{Asking, RequestId};
 pub(crate) use room::{RoomId, StreamId, Takes};
+pub(crate) use serving::PostId;
 pub(crate) use ticket::{Answer, Failure, Outcome, Ticket};
 pub(crate) use verbs::{CLOSED_HERE, Outbound};
 pub(crate) use watch::Seen;
@@ -98,6 +110,9 @@ pub(crate) struct Core {
     streams: BTreeMap<StreamId, Stream>,
     watchers: BTreeMap<StreamId, Watcher>,
     refusals: Refusals,
+    requests: Requests,
+    serving: Serving,
+    unsettled: Unsettled,
     ids_given: u64,
     tickets: Tickets,
     directs: Option<Route>,
@@ -187,6 +202,9 @@ impl Core {
             streams: BTreeMap::new(),
             watchers: BTreeMap::new(),
             refusals: Refusals::default(),
+            requests: Requests::default(),
+            serving: Serving::default(),
+            unsettled: Unsettled::default(),
             ids_given: 0,
             tickets: Tickets::default(),
             directs: None,

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 use localhub_protocol::limits::HEADER_BYTES_MAX;
-use localhub_protocol::{ClientFrame, RawFrame};
+use localhub_protocol::{ClientFrame, Message, PREFIX_BYTES, RawFrame};
 
 /// The messages on their way to the broker, kept until the broker confirms them.
 ///
@@ -134,6 +134,7 @@ impl Outgoing {
     pub(super) fn abandon(&mut self) -> Abandoned {
         self.seal();
         let mut never_sent = Vec::new();
+        let mut in_doubt = 0;
         let mut position = self.base;
         for mut segment in self.segments.drain(..) {
             while let Ok(Some((frame, _))) = RawFrame::split(&segment.frames, usize::MAX) {
@@ -142,6 +143,8 @@ impl Outgoing {
                 let frame = segment.frames.split_to(bytes);
                 if position > self.written {
                     never_sent.push((position, frame));
+                } else if position > self.confirmed {
+                    in_doubt += u64::from(is_for_others(&frame));
                 }
             }
         }
@@ -149,6 +152,7 @@ impl Outgoing {
             confirmed: self.confirmed,
             written: self.written,
             never_sent,
+            in_doubt,
         };
         *self = Self {
             tail: std::mem::take(&mut self.tail),
@@ -261,6 +265,19 @@ pub(super) struct Abandoned {
     pub(super) written: u64,
     /// The frames beyond, which it cannot have seen.
     pub(super) never_sent: Vec<(u64, Bytes)>,
+    /// How many of those between were sent to others, and nothing answers them.
+    pub(super) in_doubt: u64,
+}
+
+/// Whether it is a message to others that nothing answers.
+fn is_for_others(frame: &Bytes) -> bool {
+    let message = frame.get(PREFIX_BYTES..).map(ClientFrame::decode);
+    matches!(
+        message,
+        Some(Ok(ClientFrame::Message(
+            Message::Broadcast { .. } | Message::Direct { .. } | Message::Publish { .. }
+        )))
+    )
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use localhub_protocol::{
-    BrokerFrame, ClientFrame, Code, FrameError, Gap as WireGap, Message as WireMessage, Policy,
-    RawFrame, Run as WireRun,
+    BrokerFrame, ClientFrame, Code, Credit, FrameError, Gap as WireGap, Message as WireMessage,
+    Policy, RawFrame, Run as WireRun,
 };
 
 use super::ask::Ask;
@@ -149,9 +149,25 @@ impl Core {
                 self.received += 1;
                 self.presence_changed(channel, revision, (change, cause), &member);
             }
-            // Nothing that this client has asked for brings these.
-            BrokerFrame::Credit(_) | BrokerFrame::Cancelled { .. } | BrokerFrame::Lease { .. } => {
-                self.received += 1
+            BrokerFrame::Credit(credit) => {
+                self.received += 1;
+                self.allowed(&credit);
+            }
+            BrokerFrame::Cancelled {
+                caller,
+                request,
+                cause,
+            } => {
+                self.received += 1;
+                self.request_cancelled(caller, request, cause);
+            }
+            BrokerFrame::Lease {
+                service,
+                state,
+                fence,
+            } => {
+                self.received += 1;
+                self.lease_told(service, state, fence);
             }
             BrokerFrame::Stored { request, offset } => {
                 self.received += 1;
@@ -243,7 +259,10 @@ impl Core {
             self.blocked = true;
             return Ok(ControlFlow::Break(Progress::Blocked { until }));
         }
-        let most = usize::try_from(run.remaining).unwrap_or(usize::MAX);
+        let most = match is_of_request(&message) {
+            true => 1,
+            false => usize::try_from(run.remaining).unwrap_or(usize::MAX),
+        };
         let most = route
             .iter()
             .fold(most, |most, id| match self.streams.get(id) {
@@ -251,15 +270,13 @@ impl Core {
                 _ => most,
             });
         let (end, messages) = self.same_way(&run, &route, &message, frame, chunk, most)?;
-        if let WireMessage::Reply {
-            request,
-            error,
-            content,
-            payload,
-            ..
-        } = message
-        {
-            self.replied(request, error, content, Bytes::copy_from_slice(payload));
+        match &message {
+            WireMessage::Reply { .. } => self.replied(&run.origin.sender, &message, now),
+            WireMessage::Request { .. } => {
+                self.request_came(&run.origin.sender, run.next, &message, now);
+            }
+            WireMessage::Feed { .. } => self.fed(run.origin.sender.id, &message),
+            _ => {}
         }
         let piece = |frames: Bytes, pinned| Piece {
             origin: run.origin.clone(),
@@ -311,7 +328,7 @@ impl Core {
             let wire = frame.as_bytes();
             if wire.len() != like_bytes || !wire.starts_with(like) {
                 let message = decode_message(frame)?;
-                if self.route(run, &message) != *route {
+                if is_of_request(&message) || self.route(run, &message) != *route {
                     break;
                 }
                 like = &wire[..wire.len() - message.payload().len()];
@@ -347,7 +364,7 @@ impl Core {
 
     /// Until when to wait for inboxes that are full, if at all.
     fn wait_for(&mut self, route: &Route, now: Instant) -> Option<Instant> {
-        let hurry = self.tickets.waiting() > 0;
+        let hurry = self.tickets.waiting() > 0 || self.requests_waiting();
         route
             .iter()
             .filter_map(|id| self.streams.get_mut(id)?.inbox.wait_until(now, hurry))
@@ -442,6 +459,9 @@ impl Core {
             }
             self.doubtful = self.outgoing.written();
             self.ping_wanted = true;
+            self.break_streamed_requests();
+            self.break_streamed_handlings();
+            self.doubt_leases();
         } else if let Some(Values::Snapshot { request, .. }) = &self.values
             && let Some(Ask::Snapshot(snapshot)) = self.pending.get(request)
             && Some(snapshot.room) == affected
@@ -470,6 +490,16 @@ impl Core {
         }
     }
 
+    /// The other side of a streamed request may be sent more.
+    fn allowed(&mut self, credit: &Credit) {
+        // Of the bytes to and from this client itself nobody could say which are meant: there are none.
+        if self.is_handling(credit) || credit.of != self.id() {
+            self.parts_allowed(credit);
+        } else {
+            self.feed_allowed(credit);
+        }
+    }
+
     /// Confirms what was received, if it is much; else soon.
     fn told_enough(&mut self, now: Instant) {
         let untold = self.received - self.told;
@@ -485,6 +515,14 @@ impl Core {
             self.tell_at.get_or_insert(now + TELL_DELAY);
         }
     }
+}
+
+/// Whether a message is dealt with here, one by one, and goes into no inbox.
+pub(super) fn is_of_request(message: &WireMessage<'_>) -> bool {
+    matches!(
+        message,
+        WireMessage::Feed { .. } | WireMessage::Reply { .. } | WireMessage::Request { .. }
+    )
 }
 
 fn decode_message(frame: RawFrame<'_>) -> Result<WireMessage<'_>, FrameError> {

@@ -129,6 +129,8 @@ impl Core {
             reason: reason.clone(),
         };
         self.tickets.fail_all(&end, &mut self.wakes);
+        self.finish_requests(code, &reason);
+        self.finish_serving();
         self.end = Some(end);
         self.set_state(ConnectionState::Closed { code, reason });
         let inboxes = self
@@ -186,6 +188,7 @@ impl Core {
     /// # Errors
     /// The broker is silent for too long.
     pub(crate) fn elapse(&mut self, now: Instant) -> Result<(), Silent> {
+        self.expire_requests(now);
         let Some(ping) = self.ping_interval() else {
             return Ok(());
         };
@@ -208,7 +211,8 @@ impl Core {
             .map(|ping| self.heard_at + if self.probed { ping * 2 } else { ping });
         let tell = self.tell_at.filter(|_| !busy);
         let closing = self.closing.as_ref().map(|closing| closing.until);
-        [silent, tell, closing].into_iter().flatten().min()
+        let request = self.requests_deadline();
+        [silent, tell, closing, request].into_iter().flatten().min()
     }
 
     /// Whether a client that closes has waited long enough to do so properly.

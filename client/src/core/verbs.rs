@@ -556,7 +556,7 @@ impl Core {
     }
 
     /// Whether the client can still be asked for something.
-    fn open(&self) -> Result<(), Failure> {
+    pub(super) fn open(&self) -> Result<(), Failure> {
         match (&self.end, &self.closing) {
             (Some(end), _) => Err(end.clone()),
             (None, Some(_)) => Err(Failure::Closed {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -21,6 +21,19 @@ pub(crate) struct Input {
     /// What to send [default: each line of stdin as a message]
     payload: Option<String>,
     /// Send this file as one message; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    file: Option<PathBuf>,
+    /// What the payload is [default: json for an object or array, else text; bytes if not UTF-8]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    content: Option<Content>,
+}
+
+/// One payload, or none.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Single {
+    /// The payload [default: none]
+    payload: Option<String>,
+    /// Take the payload from this file; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     file: Option<PathBuf>,
     /// What the payload is [default: json for an object or array, else text; bytes if not UTF-8]
@@ -65,16 +78,7 @@ impl Input {
     pub(crate) fn messages(self, bytes_max: u64) -> anyhow::Result<Messages> {
         let rest = match (self.payload, self.file) {
             (Some(payload), _) => Rest::One(Source::Typed, payload.into_bytes()),
-            (None, Some(path)) => {
-                let bytes = if path.as_os_str() == "-" {
-                    read_whole(io::stdin(), bytes_max)
-                } else {
-                    File::open(&path).and_then(|file| read_whole(file, bytes_max))
-                };
-                let bytes =
-                    bytes.with_context(|| format!("cannot send the file {}", path.display()))?;
-                Rest::One(Source::File, bytes)
-            }
+            (None, Some(path)) => Rest::One(Source::File, file(&path, bytes_max)?),
             (None, None) => {
                 if io::stdin().is_terminal() {
                     note("each line is a message; ctrl-d ends");
@@ -86,6 +90,17 @@ impl Input {
             content: self.content,
             rest,
         })
+    }
+}
+
+impl Single {
+    /// Reads it. It has at most `bytes_max` bytes.
+    pub(crate) fn payload(self, bytes_max: u64) -> anyhow::Result<Payload> {
+        match (self.payload, self.file) {
+            (Some(text), _) => payload(self.content, Source::Typed, text.into_bytes()),
+            (None, Some(path)) => payload(self.content, Source::File, file(&path, bytes_max)?),
+            (None, None) => Ok(Payload::default()),
+        }
     }
 }
 
@@ -105,6 +120,14 @@ impl Messages {
         };
         payload(self.content, source, bytes).map(Some)
     }
+}
+
+fn file(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    let bytes = match path.as_os_str() == "-" {
+        true => read_whole(io::stdin(), bytes_max),
+        false => File::open(path).and_then(|file| read_whole(file, bytes_max)),
+    };
+    bytes.with_context(|| format!("cannot send the file {}", path.display()))
 }
 
 fn payload(content: Option<Content>, source: Source, bytes: Vec<u8>) -> anyhow::Result<Payload> {
@@ -138,7 +161,7 @@ fn payload(content: Option<Content>, source: Source, bytes: Vec<u8>) -> anyhow::
 }
 
 /// What bytes most probably are. A JSON number or word is more often meant as text.
-fn guess(bytes: &[u8]) -> ContentType {
+pub(crate) fn guess(bytes: &[u8]) -> ContentType {
     match std::str::from_utf8(bytes) {
         Err(_) => ContentType::BYTES,
         Ok(text) if text.trim_start().starts_with(['{', '[']) && is_json(text) => ContentType::JSON,

@@ -20,7 +20,10 @@ mod delivery;
 mod doubt;
 mod history;
 mod presence;
+mod requests;
+mod serving;
 mod session;
+mod streams;
 
 /// The channel that most tests are about, as the broker numbers it at first.
 const KIOSK: ChannelId = ChannelId(7);

@@ -17,6 +17,7 @@ use crate::testing::in_words;
 use crate::{Client, ConnectionState, Endpoint, Error, Options};
 
 mod lifecycle;
+mod requests;
 mod traffic;
 
 const KIOSK: ChannelId = ChannelId(7);
