@@ -31,6 +31,7 @@ use super::shared::output::Output;
 use super::shared::runtime;
 use hub::Hub;
 use outcome::{Outcome, Plan};
+use task::Way;
 
 /// Measure what a broker can do on this machine
 ///
@@ -103,14 +104,20 @@ enum Workload {
         #[command(flatten)]
         common: Common,
     },
-    /// Ask the broker for its status: round trips a second
+    /// Ask a service, and wait for the reply: round trips a second
     ///
-    /// Requests to other clients are not there yet, so these go to the broker itself. Each client has one
-    /// in flight. With --rate, the time that a request waits for the one before it counts, too.
+    /// Each client has one request in flight. With --rate, the time that a request waits for the one before it
+    /// counts, too.
     #[command(
-        before_help = "Examples:\n  localhub bench request\n  localhub bench request --clients 4 --rate 2000"
+        before_help = "Examples:\n  localhub bench request\n  localhub bench request --way command --clients 4 --rate 2000"
     )]
     Request {
+        /// What makes the round trip
+        #[arg(long, value_enum, default_value_t = Way::Request)]
+        way: Way,
+        /// The payload of a request and of its reply
+        #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = value_parser!(u32).range(0..=SIZE_MAX))]
+        size: u32,
         #[command(flatten)]
         calls: Calls,
         #[command(flatten)]
@@ -332,8 +339,21 @@ impl Workload {
                     common.target,
                 )
             }
-            Self::Request { calls, common } => {
-                (calling(plan("request", common), calls), common.target)
+            Self::Request {
+                way,
+                size,
+                calls,
+                common,
+            } => {
+                if common.target.raw && *way != Way::Status {
+                    return Err(anyhow!("--raw is there for --way status only"));
+                }
+                let plan = Plan {
+                    way: Some(*way),
+                    size_bytes: (*way != Way::Status).then_some(*size as usize),
+                    ..plan("request", common)
+                };
+                (calling(plan, calls), common.target)
             }
             Self::Connect { calls, common } => {
                 (calling(plan("connect", common), calls), common.target)
@@ -358,7 +378,7 @@ impl Workload {
             }
             Self::Worker | Self::Hub => unreachable!("these measure nothing"),
         };
-        if let (Some(size), Some(_)) = (plan.size_bytes, plan.rate)
+        if let (Some(size), Some(_), None) = (plan.size_bytes, plan.rate, plan.way)
             && size < pace::STAMP_BYTES
         {
             return Err(anyhow!(
@@ -474,10 +494,12 @@ mod tests {
             "throughput --seconds 0",
             "throughput --rate 100 --size 7",
             "idle --running",
+            "request --raw",
         ] {
             assert!(plan(words).is_err(), "{words}");
         }
         assert!(plan("throughput --rate 100 --size 8").is_ok());
         assert!(plan("throughput --size 0").is_ok());
+        assert!(plan("request --raw --way status").is_ok());
     }
 }

@@ -190,7 +190,8 @@ fn pass_on(number: usize, words: ChildStdout, events: &mpsc::Sender<(usize, Opti
     let _ = events.blocking_send((number, None));
 }
 
-const JOBS: [Job; 8] = [
+const JOBS: [Job; 9] = [
+    Job::Answer,
     Job::Connect,
     Job::Idle,
     Job::Ping,

@@ -13,7 +13,7 @@ use super::hub::Hub;
 use super::outcome::{Figures, Plan};
 use super::pace::SECOND_NS;
 use super::tally::Tally;
-use super::task::{Job, Order, Task};
+use super::task::{Job, Order, Task, Way};
 use super::{IDLE, LATENCY, PATIENCE, RESUME, RESUME_PATIENCE, TOPIC};
 
 /// Carries out a plan.
@@ -21,7 +21,8 @@ pub(super) async fn measure(plan: &Plan, hub: &Hub) -> anyhow::Result<Figures> {
     let run = Run::new(plan, hub);
     match (plan.workload, plan.rate) {
         ("connect", _) => run.calls(Job::Connect).await,
-        ("request", _) => run.calls(Job::Request).await,
+        ("request", _) if plan.way == Some(Way::Status) => run.calls(Job::Request).await,
+        ("request", _) => run.requests().await,
         (IDLE, _) => run.idle().await,
         (LATENCY, None) => run.ping_pong().await,
         (RESUME, _) => run.resume().await,
@@ -92,6 +93,21 @@ impl<'a> Run<'a> {
         self.crew.done(Job::Pong, self.patience()).await?;
         drop(bar);
         Ok(round_trips(&pings, start_ns))
+    }
+
+    /// Requests to another client.
+    async fn requests(mut self) -> anyhow::Result<Figures> {
+        self.enlist(Job::Answer, 1, 1)?;
+        self.enlist(Job::Request, self.plan.clients.unwrap_or(1), 1)?;
+        self.crew.reach(Milestone::Ready).await?;
+        let start_ns = self.crew.go()?;
+        let bar = Bar::of_time(self.length());
+        let calls = self.crew.done(Job::Request, self.patience()).await?;
+        self.crew
+            .order(Job::Answer, Order::Finish { expected: 0 })?;
+        self.crew.done(Job::Answer, self.patience()).await?;
+        drop(bar);
+        Ok(round_trips(&calls, start_ns))
     }
 
     /// Something that each client does again and again.
@@ -190,6 +206,7 @@ impl<'a> Run<'a> {
             channel: self.channel.clone(),
             size_bytes: self.plan.size_bytes.unwrap_or(0),
             length_ns: self.plan.seconds.unwrap_or(0) * SECOND_NS,
+            way: self.plan.way,
             rate: self.plan.rate,
         };
         self.crew.enlist(&task, most)

@@ -11,6 +11,7 @@ use super::super::shared::table::{Column, Table};
 use super::super::shared::units::{bytes, count, full, short};
 use super::hub::{About, Kind};
 use super::tally::Percentiles;
+use super::task::Way;
 
 /// A run: what was measured, where, and what came out.
 #[derive(Debug, Serialize)]
@@ -73,6 +74,8 @@ pub(super) struct Plan {
     pub(super) workload: &'static str,
     /// Frames made in advance, instead of the SDK.
     pub(super) raw: bool,
+    /// What makes a round trip.
+    pub(super) way: Option<Way>,
     pub(super) size_bytes: Option<usize>,
     pub(super) publishers: Option<u64>,
     pub(super) subscribers: Option<u64>,
@@ -107,8 +110,14 @@ impl Plan {
                 (None, _) => format!("as fast as possible for {seconds} s"),
             });
         }
+        let kind = match self.way {
+            None | Some(Way::Request) => "",
+            Some(Way::Command) => " as a command",
+            Some(Way::Direct) => " as a direct message and one back",
+            Some(Way::Status) => " to the broker itself",
+        };
         let way = if self.raw { "raw frames" } else { "the SDK" };
-        format!("{}: {}; {way}", self.workload, parts.join(", "))
+        format!("{}{kind}: {}; {way}", self.workload, parts.join(", "))
     }
 }
 

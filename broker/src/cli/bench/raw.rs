@@ -21,6 +21,7 @@ use wire::{Counts, Wire, encoded, publish};
 /// Does the job of a client.
 pub(super) fn run(client: Client) -> anyhow::Result<Tally> {
     match client.task.job {
+        Job::Answer => bail!("who answers does so through the SDK"),
         Job::Connect => connect(client),
         Job::Idle => idle(client),
         Job::Ping => ping(client),

@@ -10,20 +10,21 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use localhub_client::admin::{self, HubView};
 use localhub_client::{
-    Channel, Client as Sdk, Endpoint, Gap, Join, Message, Messages, Options, Payload,
+    Channel, Client as Sdk, ContentType, Endpoint, Gap, Join, Message, Messages, Options, Payload,
 };
 use tokio::time;
 
 use super::super::shared::clock::now_ns;
 use super::pace::{sleep_until, stamp, stamp_of};
 use super::tally::Tally;
-use super::task::{Job, Task};
+use super::task::{Job, Task, Way};
 use super::worker::Client;
 use super::{PATIENCE, PING, PONG, TOPIC, WARM_UP};
 
 /// Does the job of a client.
 pub(super) async fn run(client: Client) -> anyhow::Result<Tally> {
     match client.task.job {
+        Job::Answer => answer(client).await,
         Job::Connect => connect(client).await,
         Job::Idle => idle(client).await,
         Job::Ping => ping(client).await,
@@ -192,12 +193,18 @@ async fn pong(mut client: Client) -> anyhow::Result<Tally> {
 
 async fn request(mut client: Client) -> anyhow::Result<Tally> {
     let sdk = connect_sdk(&client.task).await?;
-    let mut tally = Tally::default();
+    let mut trip = RoundTrip::new(&sdk, &client.task);
     let start_ns = client.go().await?;
+    if client.task.way != Some(Way::Status) {
+        for _ in 0..WARM_UP {
+            trip.make().await?;
+        }
+    }
+    let mut tally = Tally::default();
     let mut calls = client.calls(start_ns);
     while let Some(from_ns) = calls.next() {
         tally.sent += 1;
-        let _: HubView = sdk.admin(admin::STATUS, &()).await?;
+        trip.make().await?;
         tally.received += 1;
         tally.ended_ns = now_ns();
         tally
@@ -206,6 +213,81 @@ async fn request(mut client: Client) -> anyhow::Result<Tally> {
     }
     sdk.close().await?;
     Ok(tally)
+}
+
+/// What is made again and again, and timed.
+struct RoundTrip {
+    sdk: Sdk,
+    way: Way,
+    answerer: String,
+    payload: Payload,
+    directs: Messages,
+}
+
+impl RoundTrip {
+    fn new(sdk: &Sdk, task: &Task) -> Self {
+        Self {
+            way: task.way.unwrap_or(Way::Status),
+            answerer: answerer(task),
+            payload: Payload::from(&vec![b'x'; task.size_bytes][..]),
+            directs: sdk.directs(),
+            sdk: sdk.clone(),
+        }
+    }
+
+    async fn make(&mut self) -> anyhow::Result<()> {
+        let payload = self.payload.clone();
+        let request = || self.sdk.request(&*self.answerer, "echo").timeout(PATIENCE);
+        match self.way {
+            Way::Status => {
+                let _: HubView = self.sdk.admin(admin::STATUS, &()).await?;
+            }
+            Way::Direct => {
+                self.sdk.send(&*self.answerer, payload).await?;
+                next(&mut self.directs).await?;
+            }
+            Way::Request => drop(request().payload(payload).send().await?),
+            Way::Command => drop(request().payload(payload).command().send().await?),
+        }
+        Ok(())
+    }
+}
+
+/// The name of the client that answers, and of what it serves.
+fn answerer(task: &Task) -> String {
+    task.channel.replace('/', "-")
+}
+
+async fn answer(mut client: Client) -> anyhow::Result<Tally> {
+    let name = answerer(&client.task);
+    let options = options(&client.task.endpoint)?.reconnect(false);
+    let sdk = options.name(&name).connect().await?;
+    let mut directs = sdk.directs();
+    let mut service = sdk.serve(&name).await?;
+    client.go().await?;
+    loop {
+        tokio::select! {
+            Some(request) = service.next() => {
+                let payload = request.payload().clone();
+                request.reply(Payload::new(ContentType::BYTES, payload)).await?;
+            }
+            message = directs.next() => match message {
+                Some(Ok(message)) => {
+                    let payload = message.payload().clone();
+                    let back = Payload::new(message.content(), payload);
+                    sdk.send(message.sender().id, back).await?;
+                }
+                Some(Err(gap)) => bail!("{gap}"),
+                None => return Err(ended()),
+            },
+            finished = client.finish() => {
+                finished?;
+                drop(service);
+                sdk.close().await?;
+                return Ok(Tally::default());
+            }
+        }
+    }
 }
 
 async fn connect(mut client: Client) -> anyhow::Result<Tally> {

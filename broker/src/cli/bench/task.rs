@@ -1,6 +1,7 @@
 //! What the bench and its worker processes say to each other: one JSON value a line, orders on a worker's
 //! standard input, words on its standard output.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::tally::Told;
@@ -25,14 +26,32 @@ pub(super) struct Task {
     pub(super) size_bytes: usize,
     /// How long it goes on.
     pub(super) length_ns: u64,
+    /// What makes a round trip, of who makes them and who answers.
+    pub(super) way: Option<Way>,
     /// How often it happens in a second, in all processes together; `None` is as fast as possible.
     pub(super) rate: Option<u64>,
+}
+
+/// What makes a round trip.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    /// A request to a service, and its reply
+    Request,
+    /// The same, as a command: carried out once at most
+    Command,
+    /// A direct message there and one back, to compare
+    Direct,
+    /// A request to the broker itself
+    Status,
 }
 
 /// What the clients of a worker do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Job {
+    /// Answer requests and direct messages.
+    Answer,
     /// Connect, say hello, say goodbye, again and again.
     Connect,
     /// Be there, subscribed, and do nothing.
@@ -43,7 +62,7 @@ pub(super) enum Job {
     Pong,
     /// Publish.
     Publish,
-    /// Ask the broker for its status, wait for the reply, ask again.
+    /// Ask, wait for the reply, ask again.
     Request,
     /// Lose all connections, come back, count what was missed.
     Resume,
