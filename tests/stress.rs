@@ -1,16 +1,18 @@
-//! Real threads on one hub: messages, arrivals, resumes, expiry and operators, all at once. What one thread
-//! cannot show: that no two locks are ever taken in each other's order.
+//! Real threads on one hub: messages, requests, arrivals, resumes, expiry and operators, all at once. What one
+//! thread cannot show: that no two locks are ever taken in each other's order.
+//!
+//! `LAPS=n` goes on for that many laps, of a second or two each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use localhub::hub::Departure;
-use localhub_protocol::{ClientFrame, Code, ContentType, Message, Retain, Target};
-use localhub_tests::World;
+use localhub_protocol::{ClientFrame, Code, ContentType, Message, Put, Retain, ServeMode, Target};
 use localhub_tests::process::until;
+use localhub_tests::{Ask, Seen, World};
 
-/// How many rounds every thread must get through.
+/// How many rounds every thread must get through in a lap.
 const ROUNDS: u64 = 2_000;
 
 #[test]
@@ -37,16 +39,25 @@ fn every_thread_keeps_moving() {
             })
         })
         .collect();
-    until("every thread gets through its rounds", || {
-        assert!(
-            threads.iter().all(|thread| !thread.is_finished()),
-            "a thread panicked"
-        );
-        // Rounds differ in size; the one that talks does a hundred things in each.
-        rounds.iter().enumerate().all(|(n, rounds)| {
-            rounds.load(Ordering::Relaxed) >= if n <= 2 { ROUNDS / 20 } else { ROUNDS }
-        })
-    });
+    let laps = std::env::var("LAPS").map_or(1, |laps| laps.parse().expect("LAPS=NUMBER"));
+    for _ in 0..laps {
+        let before: Vec<_> = rounds.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+        until("every thread gets through its rounds", || {
+            assert!(
+                threads.iter().all(|thread| !thread.is_finished()),
+                "a thread panicked"
+            );
+            // Rounds differ in size; the one that talks does a hundred things in each.
+            rounds
+                .iter()
+                .zip(&before)
+                .enumerate()
+                .all(|(n, (rounds, before))| {
+                    let rounds = rounds.load(Ordering::Relaxed) - before;
+                    rounds >= if n <= 2 { ROUNDS / 20 } else { ROUNDS }
+                })
+        });
+    }
     done.store(true, Ordering::Relaxed);
     for thread in threads {
         thread.join().expect("no thread panicked");
@@ -60,6 +71,8 @@ fn talk(world: &mut World, n: usize) {
     let room = me.joins("room");
     me.subscribes(room, "#");
     me.watches(room);
+    me.serves("all", ServeMode::Shared);
+    me.serves("one", ServeMode::Takeover);
     for round in 0..100 {
         let to = format!("talker-{}", round % 3);
         me.says(&ClientFrame::Message(Message::Direct {
@@ -73,8 +86,39 @@ fn talk(world: &mut World, n: usize) {
             Retain::No
         };
         me.publishes_as(room, "topic", retain, b"published");
+        let to = match round % 3 {
+            0 => Target::Service("all"),
+            1 => Target::Service("one"),
+            _ => Target::Name(&to),
+        };
+        let mut command = [n as u8; 16];
+        command[8..].copy_from_slice(&(round as u64 / 2).to_be_bytes());
+        let asked = me.asks(Ask {
+            deadline_ms: 1,
+            command: (round % 4 == 0).then_some(command),
+            ..Ask::of(to)
+        });
+        if round % 7 == 0 {
+            me.cancels(asked);
+        }
+        me.puts(
+            room,
+            Put {
+                expect: None,
+                ttl_ms: 1,
+                owned: true,
+                retain: Retain::Set,
+                content: ContentType::TEXT,
+                topic: "mine",
+                payload: b"value",
+            },
+        );
         if round % 8 == 0 {
-            me.hears();
+            for seen in me.hears() {
+                if let Seen::Request(caller, request, ..) = seen {
+                    me.replies((caller, request), "done");
+                }
+            }
         }
         if round % 50 == 49 {
             me.loses_connection(world);
