@@ -147,7 +147,7 @@ sections! {
 
     /// How the process runs.
     runtime: RuntimeConfig {
-        /// Threads that serve clients; 0 is one for each processor.
+        /// Threads that serve clients; 0 is one for each processor. With 1, nothing is handed between threads.
         worker_threads: u64 = 0, number(0, 1_024);
     }
 

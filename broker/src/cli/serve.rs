@@ -9,6 +9,7 @@ use localhub::Broker;
 use localhub::config::Config;
 use localhub::logging::Logging;
 use parking_lot::Mutex;
+use tokio::runtime::Builder;
 
 use super::Globals;
 use super::shared::exit::{Exit, note};
@@ -53,7 +54,12 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     end_on_panic(&logging);
 
     let threads = usize::try_from(config.runtime.worker_threads).unwrap_or(0);
-    let runtime = runtime(threads).context("cannot start the threads of the broker")?;
+    let runtime = match threads {
+        // Then nothing is ever handed from one thread to another.
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => runtime(threads),
+    };
+    let runtime = runtime.context("cannot start the threads of the broker")?;
     let exit = runtime.block_on(async {
         let mut interrupts = Interrupts::new().context("cannot listen to signals")?;
         let broker = Broker::start(&config).await?;
