@@ -1,4 +1,6 @@
-//! What the examples share: how a program ends.
+//! What the examples share: how a program ends, and [`ipc`].
+
+pub mod ipc;
 
 use std::{io, process::ExitCode};
 
@@ -27,3 +29,8 @@ pub fn exit_code(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// The recipe's program, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/recipes/ipc.md")]
+pub struct IpcRecipe;
