@@ -537,6 +537,20 @@ mod listed {
         assert!(printer.p50_us.is_some() && printer.p99_us.is_some());
     }
 
+    // protocol.md 13.4
+    #[test]
+    fn without_a_word_the_first_page_is_meant() {
+        let mut world = World::default();
+        let (mut ana, mut op) = (world.client("ana"), world.client("op"));
+        ana.serves("printer", ServeMode::Shared);
+        for (method, expected) in [(
+            admin::SERVICES,
+            admin::encode(&services(&mut op, None, None)),
+        )] {
+            assert_eq!(ask(&mut op, method, b"\xf6"), (None, expected));
+        }
+    }
+
     #[test]
     fn services_are_listed_by_the_page() {
         // 13.4

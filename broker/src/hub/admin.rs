@@ -33,13 +33,13 @@ impl Hub {
     ) -> Result<Answer, Refusal> {
         let payload = match method {
             admin::STATUS | admin::STOP => admin::encode(&self.status(now)),
-            admin::CLIENTS => admin::encode(&self.clients(&read(arguments)?, now)?),
+            admin::CLIENTS => admin::encode(&self.clients(&page(arguments)?, now)?),
             admin::CLIENT => admin::encode(&self.client(&read::<Named>(arguments)?.name, now)?),
-            admin::SESSIONS => admin::encode(&self.sessions(&read(arguments)?, now)?),
-            admin::CLOSED => admin::encode(&self.closed(&read(arguments)?, now)?),
-            admin::CHANNELS => admin::encode(&self.channels(&read(arguments)?)?),
+            admin::SESSIONS => admin::encode(&self.sessions(&page(arguments)?, now)?),
+            admin::CLOSED => admin::encode(&self.closed(&page(arguments)?, now)?),
+            admin::CHANNELS => admin::encode(&self.channels(&page(arguments)?)?),
             admin::CHANNEL => admin::encode(&self.channel(&read::<Named>(arguments)?.name)?),
-            admin::SERVICES => admin::encode(&self.services(&read(arguments)?, now)?),
+            admin::SERVICES => admin::encode(&self.services(&page(arguments)?, now)?),
             admin::KICK => {
                 let client = self.client(&read::<Named>(arguments)?.name, now)?;
                 self.end(client.id, Code::KICKED, now, wakes);
@@ -257,6 +257,11 @@ impl Place {
 
 fn read<T: serde::de::DeserializeOwned>(arguments: &[u8]) -> Result<T, Refusal> {
     admin::decode(arguments).map_err(|_| Refusal::BadRequest)
+}
+
+/// Which page is asked for; the first one if nothing is said.
+fn page(arguments: &[u8]) -> Result<Page, Refusal> {
+    Ok(read::<Option<Page>>(arguments)?.unwrap_or_default())
 }
 
 /// The key of the last entry of the page before, in lists whose keys are numbers.
