@@ -406,6 +406,24 @@ mod time_limits {
     }
 
     #[test]
+    fn what_ended_with_its_owner_is_not_waited_for() {
+        // 8.21: its time to live was longer than its owner's session.
+        let mut world = World::default();
+        let mut ana = world.client("ana");
+        let kiosk = ana.joins("kiosk");
+        let put = Put {
+            owned: true,
+            ..lasting(3_600_000)
+        };
+        stored(&mut ana, kiosk, put);
+        ana.loses_connection(&world);
+        world.now = Duration::from_secs(120);
+        let next = world.hub.expire(world.now, &mut Default::default());
+        assert_eq!(next, None, "the session is over, and the value with it");
+        assert_eq!(channels(&world), 0);
+    }
+
+    #[test]
     fn the_last_value_to_end_ends_a_channel_without_members() {
         // 8.15
         let mut world = World::default();

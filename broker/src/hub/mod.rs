@@ -562,24 +562,21 @@ impl Hub {
     /// that bring something earlier say so by [`Wakes::takes_alarm`].
     pub fn expire(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
         // Values that ended may stay for a while in the history of a channel without members.
-        let values = self.expire_values(now, wakes);
+        self.expire_values(now, wakes);
         let sessions = self.expire_sessions(now, wakes);
-        // Sessions that ended have ended requests.
+        // Sessions that ended have ended values and requests.
+        let values = self.value_alarms.lock().first().map(|(at, _)| *at);
         let requests = self.requests.expire(now, wakes);
         let next = sessions.into_iter().chain(requests).chain(values);
         wakes.takes_alarm();
         next.min()
     }
 
-    fn expire_values(&self, now: Duration, wakes: &mut Wakes) -> Option<Duration> {
+    fn expire_values(&self, now: Duration, wakes: &mut Wakes) {
         loop {
-            let name = {
-                let alarms = self.value_alarms.lock();
-                let (at, name) = alarms.first()?;
-                if *at > now {
-                    return Some(*at);
-                }
-                name.clone()
+            let first = self.value_alarms.lock().first().cloned();
+            let Some((_, name)) = first.filter(|(at, _)| *at <= now) else {
+                return;
             };
             let mut registry = self.registry.lock();
             let Some(channel) = registry.channels.get(&name).cloned() else {

@@ -1,0 +1,158 @@
+//! Requests, services, commands and values of eight clients, replayable from a seed, judged by a naive
+//! model.
+//!
+//! The hub is the real one. The clients belong to two users. They ask by id, by name and for services,
+//! reply early, late, twice and in place of others, feed and credit streams, cancel, send commands
+//! again or change them, serve, take over, set values on conditions and with an end; they read in
+//! pieces, lose their connections in the middle of frames and with messages unread, come back, take
+//! over their own connections, expire, say goodbye and are kicked. Time is simulated, and stops at
+//! each moment at which the hub has something to do, and shortly before.
+//!
+//! `model.rs` says what each client must hear next, byte for byte; `judge.rs` looks only at what was heard
+//! and holds it against I12 to I14 (`docs/testing.md`).
+//!
+//! `SEED=n cargo test --test requests_simulation` repeats a run, and `SEED=n..m` the runs from n to m;
+//! `SEEDS=n` tries that many fresh ones. A run that nobody asked anything of has a few fresh ones, too.
+
+mod judge;
+mod model;
+mod outbox;
+mod simulation;
+
+use std::time::Instant;
+
+use localhub_tests::Rng;
+
+use simulation::{Counts, Simulation};
+
+const STEPS: u64 = 1_500;
+
+/// Runs one seed; the panic of a failing run names it.
+fn run(seed: u64) -> Counts {
+    let result = std::panic::catch_unwind(|| {
+        let mut simulation = Simulation::new(seed);
+        for _ in 0..STEPS {
+            simulation.step();
+        }
+        simulation.finish()
+    });
+    result.unwrap_or_else(|_| panic!("this run failed; repeat it with SEED={seed}"))
+}
+
+/// The seeds asked for, or so many fresh ones; else the first few, which are the same everywhere, and
+/// some `fresh` ones.
+fn seeds(few: u64, fresh: u64) -> Vec<u64> {
+    let number = |text: &str| -> u64 {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("SEED=NUMBER, SEED=FROM..TO or SEEDS=NUMBER, not {text}"))
+    };
+    if let Ok(asked) = std::env::var("SEED") {
+        return match asked.split_once("..") {
+            Some((from, to)) => (number(from)..=number(to)).collect(),
+            None => vec![number(&asked)],
+        };
+    }
+    let (few, fresh) = match std::env::var("SEEDS") {
+        Ok(asked) => (0, number(&asked)),
+        Err(_) => (few, fresh),
+    };
+    // Each hasher of the standard library has keys that nobody chose.
+    let fresh_start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+    let mut rng = Rng::new(fresh_start);
+    (1..=few).chain((0..fresh).map(|_| rng.draw())).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn every_request_has_one_outcome_and_every_command_is_carried_out_once_for_any_seed() {
+    let mut counts = Counts::new();
+    let seeds = seeds(36, 10);
+    let start = Instant::now();
+    for seed in &seeds {
+        for (what, count) in run(*seed) {
+            *counts.entry(what).or_default() += count;
+        }
+    }
+    let rate = (seeds.len() as u64 * STEPS) as f64 / start.elapsed().as_secs_f64();
+    println!("{rate:.0} steps/s\n{}", show(&counts));
+    everything_happened(&counts);
+}
+
+/// A run in which nothing happened proves nothing. One seed alone may be asked for.
+fn everything_happened(counts: &Counts) {
+    if std::env::var_os("SEED").is_some() {
+        return;
+    }
+    for (kind, whats, least) in ENOUGH {
+        for what in *whats {
+            let count = counts.get(&(*kind, *what)).copied().unwrap_or(0);
+            let all = show(counts);
+            assert!(count >= *least, "too few of {kind}, {what}:\n{all}");
+        }
+    }
+}
+
+fn show(counts: &Counts) -> String {
+    let lines = counts.iter();
+    let lines = lines.map(|((kind, what), count)| format!("{kind}, {what}: {count}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What must have happened, and how often at least.
+const ENOUGH: &[(&str, &[&str], u64)] = &[
+    ("cancelled", &["cancelled", "deadline", "peer_gone"], 200),
+    ("channel", &["left", "values deleted", "values set"], 300),
+    ("command", &["handed over", "waited for by another"], 300),
+    (
+        "command",
+        &["answered again", "replied to after the wait"],
+        100,
+    ),
+    ("command", &["handed over after not_executed"], 5),
+    ("command", &["made room"], 30),
+    (
+        "connections",
+        &[
+            "lost",
+            "lost in the middle of a frame",
+            "lost with unread messages",
+            "superseded",
+        ],
+        300,
+    ),
+    ("ends", &["expired", "goodbye", "kicked", "name taken"], 80),
+    ("heard", &["credit", "feed", "request", "stored"], 100),
+    ("heard", &["gap"], 15),
+    ("lease", &["held", "lost", "queued"], 100),
+    (
+        "outcome",
+        &["cancelled", "deadline", "failed", "peer_gone", "success"],
+        150,
+    ),
+    ("outcome", &["not_executed", "outcome_unknown"], 20),
+    ("outcome", &["outbox_full"], 20),
+    ("parts", &["failed", "success"], 30),
+    ("refused", &["bad_request", "id_reuse"], 300),
+    ("refused", &["no_such_service", "unknown_client"], 300),
+    ("refused", &["not_a_member", "not_serving"], 30),
+    ("refused", &["outbox_full", "version_conflict"], 200),
+    ("refused", &["stale_command"], 20),
+    ("refused", &["unknown_request"], 1_000),
+    (
+        "replies",
+        &[
+            "by a stranger",
+            "by the handler",
+            "to what is over",
+            "to what was not read",
+        ],
+        50,
+    ),
+    ("resumes", &["too late", "whole"], 200),
+    ("resumes", &["with loss"], 15),
+];
