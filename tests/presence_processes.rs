@@ -99,16 +99,10 @@ fn a_killed_process_leaves_its_will_and_its_cause_of_death() {
     assert_eq!(will["topic"], "device/frail/state");
     assert_eq!(will["payload"], "gone");
     assert_eq!(will["sender"]["name"], "frail");
-    let (event, cause) = if cfg!(target_os = "linux") {
-        assert_eq!(next(&watcher)["payload"], "gone", "before it has left");
-        ("left", "process_died")
-    } else {
-        // The system tells only that the connection has ended.
-        ("away", "connection_lost")
-    };
+    assert_eq!(next(&watcher)["payload"], "gone", "before it has left");
     let seen = change(&watcher);
-    assert_eq!(seen["event"], event, "{seen}");
-    assert_eq!(seen["cause"], cause, "{seen}");
+    assert_eq!(seen["event"], "left", "{seen}");
+    assert_eq!(seen["cause"], "process_died", "{seen}");
 }
 
 #[test]

@@ -32,11 +32,11 @@ pub fn identify(stream: &Stream) -> io::Result<Identity> {
 /// | system | how | how soon |
 /// | --- | --- | --- |
 /// | Linux | a pidfd | at once |
-/// | Windows | a handle of the process, looked at every second | within a second |
-/// | others | whether the number of the process is in use, every second | within a second, or not |
+/// | Windows | a handle of the process, looked at every 40 ms | within 40 ms |
+/// | others | an event of a kqueue | at once |
 ///
-/// The number of a process can be given to a new one as soon as the old one has ended. Linux and
-/// Windows pin the process they were asked for, so that only the moment between `connect` and
+/// The number of a process can be given to a new one as soon as the old one has ended. All three
+/// pin the process they were asked for, so that only the moment between `connect` and
 /// [`ProcessWatch::new`] is open to that: the wrong process of the same number is watched then. So
 /// a watch is a hint that somebody is gone. It never says who somebody is.
 #[derive(Debug)]

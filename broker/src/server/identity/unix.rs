@@ -1,8 +1,15 @@
-//! Peer credentials, and pidfds where there are any.
+//! Peer credentials, and descriptors that tell when a process ends.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
-use rustix::{io::Errno, process::Pid};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::Pid,
+};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     hub::{Identity, User},
@@ -42,101 +49,78 @@ fn number(pid: u32) -> io::Result<Pid> {
         .ok_or_else(|| Errno::INVAL.into())
 }
 
-#[cfg(target_os = "linux")]
-pub(super) use linux::Watch;
-#[cfg(not(target_os = "linux"))]
-pub(super) use others::Watch;
+/// A descriptor that becomes readable when a process ends, not only when it is waited for.
+#[derive(Debug)]
+pub(super) enum Watch {
+    Gone,
+    Process(AsyncFd<OwnedFd>),
+}
 
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::{io, os::fd::OwnedFd};
-
-    use rustix::{
-        event::{PollFd, PollFlags, Timespec, poll},
-        io::Errno,
-        process::{PidfdFlags, pidfd_open},
-    };
-    use tokio::io::{Interest, unix::AsyncFd};
-
-    /// A pidfd: it becomes readable when the process ends, not only when it is waited for.
-    ///
-    /// SO_PEERPIDFD would give one without asking by number; rustix does not have it yet.
-    #[derive(Debug)]
-    pub(in super::super) enum Watch {
-        Gone,
-        Process(AsyncFd<OwnedFd>),
+impl Watch {
+    pub(super) fn new(pid: u32) -> io::Result<Self> {
+        match open(number(pid)?) {
+            Ok(process) => {
+                #[allow(
+                    deprecated,
+                    reason = "its successor is unsafe for the sake of types that may change their \
+                              descriptor; an OwnedFd does not"
+                )]
+                let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+                Ok(Self::Process(process))
+            }
+            Err(Errno::SRCH) => Ok(Self::Gone),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
-    impl Watch {
-        pub(in super::super) fn new(pid: u32) -> io::Result<Self> {
-            match pidfd_open(super::number(pid)?, PidfdFlags::empty()) {
-                Ok(process) => {
-                    #[allow(
-                        deprecated,
-                        reason = "its successor is unsafe for the sake of types that may change \
-                                  their descriptor; an OwnedFd does not"
-                    )]
-                    let process = AsyncFd::with_interest(process, Interest::READABLE)?;
-                    Ok(Self::Process(process))
-                }
-                Err(Errno::SRCH) => Ok(Self::Gone),
-                Err(errno) => Err(errno.into()),
-            }
+    pub(super) async fn exited(&self) {
+        let Self::Process(process) = self else {
+            return;
+        };
+        // An error means that the runtime is shutting down; nothing is known of the process.
+        if process.readable().await.is_err() {
+            std::future::pending::<()>().await;
         }
+    }
 
-        pub(in super::super) async fn exited(&self) {
-            let Self::Process(process) = self else {
-                return;
-            };
-            // An error means that the runtime is shutting down; nothing is known of the process.
-            if process.readable().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-
-        pub(in super::super) fn has_exited(&self) -> Option<bool> {
-            let Self::Process(process) = self else {
-                return Some(true);
-            };
-            let mut state = [PollFd::new(process.get_ref(), PollFlags::IN)];
-            let at_once = Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            poll(&mut state, Some(&at_once)).ok().map(|ready| ready > 0)
-        }
+    pub(super) fn has_exited(&self) -> Option<bool> {
+        let Self::Process(process) = self else {
+            return Some(true);
+        };
+        let mut state = [PollFd::new(process.get_ref(), PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut state, Some(&at_once)).ok().map(|ready| ready > 0)
     }
 }
 
+/// A pidfd.
+///
+/// SO_PEERPIDFD would give one without asking by number; rustix does not have it yet.
+#[cfg(target_os = "linux")]
+fn open(pid: Pid) -> Result<OwnedFd, Errno> {
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+/// A kqueue with one event in it, which stays there once it has happened.
 #[cfg(not(target_os = "linux"))]
-mod others {
-    use std::{io, time::Duration};
+fn open(pid: Pid) -> Result<OwnedFd, Errno> {
+    use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 
-    use rustix::{
-        io::Errno,
-        process::{Pid, test_kill_process},
-    };
-
-    /// The number of a process: once it is free the process has ended, but it may be given to
-    /// another one before anybody looks.
-    #[derive(Debug)]
-    pub(in super::super) struct Watch(Pid);
-
-    impl Watch {
-        pub(in super::super) fn new(pid: u32) -> io::Result<Self> {
-            super::number(pid).map(Self)
-        }
-
-        pub(in super::super) async fn exited(&self) {
-            while self.has_exited() != Some(true) {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-
-        pub(in super::super) fn has_exited(&self) -> Option<bool> {
-            (test_kill_process(self.0) == Err(Errno::SRCH)).then_some(true)
-        }
-    }
+    let errno = |errno: nix::errno::Errno| Errno::from_raw_os_error(errno as i32);
+    let ends = KEvent::new(
+        pid.as_raw_nonzero().get() as usize,
+        EventFilter::EVFILT_PROC,
+        EvFlags::EV_ADD,
+        FilterFlag::NOTE_EXIT,
+        0,
+        0,
+    );
+    let events = Kqueue::new().map_err(errno)?;
+    events.kevent(&[ends], &mut [], None).map_err(errno)?;
+    Ok(events.into())
 }
 
 #[cfg(test)]

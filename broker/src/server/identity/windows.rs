@@ -37,7 +37,7 @@ impl Watch {
 
     pub(super) async fn exited(&self) {
         while self.has_exited() != Some(true) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -48,6 +48,9 @@ impl Watch {
         }
     }
 }
+
+/// How often a process is looked at: others are to see it leave within 100 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// `ERROR_INVALID_PARAMETER`, which is what OpenProcess says.
 const NO_SUCH_PROCESS: i32 = 87;
