@@ -1,6 +1,9 @@
-//! What the examples share: how a program ends, and [`ipc`].
+//! What the examples share: how a program ends, the versions of contracts, and [`ipc`].
 
 pub mod ipc;
+mod version;
+
+pub use version::Version;
 
 use std::{io, process::ExitCode};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use localhub_protocol::{Change, ClientId, ClientName, Code, ContentType, Status};
+use localhub_protocol::{Change, ClientId, ClientName, Code, ContentType, Epoch, Status};
 use serde::de::DeserializeOwned;
 use tokio_stream::Stream;
 
@@ -17,7 +17,8 @@ use crate::{Error, message};
 /// Who is in a channel: a view, and the stream of its changes.
 ///
 /// If changes come faster than they are read, or the client had to start a new session, several
-/// changes of one member become one; the view is right after each event in any case.
+/// changes of one member become one; the view is right after each event in any case. If the broker was started anew,
+/// everybody leaves and joins: ids mean something for one life of a broker only.
 pub struct Presence {
     handle: Arc<Handle>,
     id: StreamId,
@@ -25,6 +26,8 @@ pub struct Presence {
     members: BTreeMap<ClientId, Member>,
     /// What happened, or must have happened, since.
     events: VecDeque<PresenceEvent>,
+    /// Whose ids these are.
+    epoch: Epoch,
 }
 
 impl Presence {
@@ -33,16 +36,19 @@ impl Presence {
         let (id, ticket) = shared.with(|core| core.members(room, true))?;
         let id = id.expect("events were asked for");
         let (members, events) = (BTreeMap::new(), VecDeque::new());
+        let epoch = shared.with(|core| core.epoch());
         let mut presence = Self {
             handle: handle.clone(),
             id,
             members,
             events,
+            epoch,
         };
         match shared.outcome(ticket).await? {
             Answer::Members(members) => presence.members = by_id(members),
             _ => unreachable!("a watch is answered with members"),
         }
+        presence.epoch = shared.with(|core| core.epoch());
         Ok(presence)
     }
 
@@ -75,8 +81,14 @@ impl Stream for Presence {
                     .with(|core| core.poll_watcher(this.id, cx))
             ) {
                 Seen::Events(events) => this.events = events,
-                Seen::Anew { members, revision } => {
-                    this.events = difference(&this.members, &by_id(members), revision);
+                Seen::Anew {
+                    members,
+                    revision,
+                    epoch,
+                } => {
+                    let comparable = std::mem::replace(&mut this.epoch, epoch) == epoch;
+                    let members = by_id(members);
+                    this.events = difference(&this.members, &members, revision, comparable);
                 }
                 Seen::End => return Poll::Ready(None),
             }
@@ -105,11 +117,13 @@ fn apply(event: &PresenceEvent, members: &mut BTreeMap<ClientId, Member>) {
     }
 }
 
-/// The events that lead from one view to another: first who left, then the others.
+/// The events that lead from one view to another: first who left, then the others. If the views are not
+/// `comparable`, nobody of the one is in the other: their ids are of different epochs.
 fn difference(
     before: &BTreeMap<ClientId, Member>,
     after: &BTreeMap<ClientId, Member>,
     revision: u64,
+    comparable: bool,
 ) -> VecDeque<PresenceEvent> {
     let event = |change, member: &Member| PresenceEvent {
         change,
@@ -119,10 +133,10 @@ fn difference(
     };
     let left = before
         .values()
-        .filter(|member| !after.contains_key(&member.id))
+        .filter(|member| !comparable || !after.contains_key(&member.id))
         .map(|member| event(Change::Left, member));
     let others = after.values().filter_map(|member| {
-        let change = match before.get(&member.id) {
+        let change = match before.get(&member.id).filter(|_| comparable) {
             None => Change::Joined,
             Some(before) if before == member => return None,
             Some(before) if before.state != member.state => Change::Updated,
@@ -222,7 +236,7 @@ mod tests {
             member(5, Status::Away, b"b"),
             member(6, Status::Online, b"a"),
         ]);
-        let events = difference(&before, &after, 9);
+        let events = difference(&before, &after, 9, true);
         let changes: Vec<_> = events
             .iter()
             .map(|event| (event.member.id.0, event.change))
@@ -238,6 +252,18 @@ mod tests {
         let mut view = before;
         events.iter().for_each(|event| apply(event, &mut view));
         assert_eq!(view, after);
+    }
+
+    #[test]
+    fn in_another_epoch_the_same_id_is_somebody_else() {
+        let before = by_id(vec![member(1, Status::Online, b"a")]);
+        let after = by_id(vec![member(1, Status::Online, b"a")]);
+        assert!(difference(&before, &after, 9, true).is_empty());
+        let changes: Vec<_> = difference(&before, &after, 9, false)
+            .iter()
+            .map(|event| event.change)
+            .collect();
+        assert_eq!(changes, [Change::Left, Change::Joined]);
     }
 
     #[test]

@@ -312,7 +312,7 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         let session = self.session.as_ref();
         session.map_or(Epoch([0; 16]), |session| session.epoch)
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use localhub_protocol::{Change, ChannelId, Code, Member as WireMember};
+use localhub_protocol::{Change, ChannelId, Code, Epoch, Member as WireMember};
 
 use super::ask::Ask;
 use super::room::{RoomId, StreamId, WatchState, Watcher};
@@ -18,6 +18,8 @@ pub(crate) enum Seen {
     Anew {
         members: Vec<Member>,
         revision: u64,
+        /// In another epoch an id is somebody else's.
+        epoch: Epoch,
     },
     End,
 }
@@ -116,9 +118,11 @@ impl Core {
                 watcher.behind = false;
                 watcher.events.clear();
                 let members = watch.members.values().cloned().collect();
+                let revision = watch.revision;
                 return Poll::Ready(Seen::Anew {
                     members,
-                    revision: watch.revision,
+                    revision,
+                    epoch: self.epoch(),
                 });
             }
             _ if !watcher.events.is_empty() => {
