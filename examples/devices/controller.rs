@@ -20,7 +20,6 @@ use clap::Parser;
 use contract::{Action, Body, CHANNEL, Device, DeviceType, Message, Outcome, Problem, SERVICE};
 use localhub_client::{
     Channel, Client, CommandId, ConnectionState, ConnectionStates, Failure, Incoming, Payload, Put,
-    Resumed,
 };
 use serde_json::{Value, json};
 use tokio::{signal, sync::Mutex, time};
@@ -235,12 +234,11 @@ impl Controller {
         }
     }
 
-    /// Shows the devices when a broker was started anew, which knows of no states.
+    /// Shows the devices whenever the client is back: the broker may have been started anew, and then it knows of no
+    /// states. That is not always to be seen, as a slow reader is told the last state of the connection only.
     async fn show_again(&self, mut connection: ConnectionStates) {
         while let Some(state) = connection.next().await {
-            if let ConnectionState::Connected {
-                resumed: Some(Resumed { lost: None, .. }),
-            } = state
+            if let ConnectionState::Connected { resumed: Some(_) } = state
                 && let Err(error) = self.show_all().await
             {
                 eprintln!("device_controller: {error}");
