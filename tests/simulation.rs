@@ -16,42 +16,18 @@
 
 use std::time::Instant;
 
-use localhub_tests::Rng;
 use localhub_tests::simulation::{Counts, Plan, Simulation};
+use localhub_tests::{named, seeds};
 
-/// Runs one seed; the panic of a failing run names it.
+/// Runs one seed.
 fn run(seed: u64, plan: Plan, steps: u64) -> Counts {
-    let result = std::panic::catch_unwind(|| {
+    named(seed, || {
         let mut simulation = Simulation::new(seed, plan);
         for _ in 0..steps {
             simulation.step();
         }
         simulation.finish()
-    });
-    result.unwrap_or_else(|_| panic!("this run failed; repeat it with SEED={seed}"))
-}
-
-/// The seed asked for, or so many fresh ones; else the first few, which are the same everywhere, and some
-/// `fresh` ones.
-fn seeds(few: u64, fresh: u64) -> Vec<u64> {
-    let number = |text: &str| -> u64 {
-        let number = text.parse();
-        number.unwrap_or_else(|_| panic!("SEED=NUMBER, SEED=FROM..TO or SEEDS=NUMBER, not {text}"))
-    };
-    if let Ok(asked) = std::env::var("SEED") {
-        return match asked.split_once("..") {
-            Some((from, to)) => (number(from)..=number(to)).collect(),
-            None => vec![number(&asked)],
-        };
-    }
-    let (few, fresh) = match std::env::var("SEEDS") {
-        Ok(asked) => (0, number(&asked)),
-        Err(_) => (few, fresh),
-    };
-    // Each hasher of the standard library has keys that nobody chose.
-    let fresh_start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
-    let mut rng = Rng::new(fresh_start);
-    (1..=few).chain((0..fresh).map(|_| rng.draw())).collect()
+    })
 }
 
 /// Runs the first few seeds, or those that were asked for, and shows what happened.

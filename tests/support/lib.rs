@@ -3,7 +3,9 @@
 pub mod process;
 mod puppet;
 mod rng;
+mod seeds;
 pub mod simulation;
 
 pub use puppet::{Ask, Puppet, Seen, World, hello};
 pub use rng::Rng;
+pub use seeds::{named, seeds};
