@@ -39,6 +39,8 @@ pub struct Peer {
     received: u64,
     /// How many of them the client has been told.
     confirmed: u64,
+    /// How much was received since then.
+    unconfirmed_bytes: usize,
     /// Whether the client has yet to show that it got the token of its welcome.
     token_unproven: bool,
     /// Whether others have been told that the client does not read or answer.
@@ -81,8 +83,9 @@ pub struct Turn {
 /// What is carried out in one turn, before others get theirs.
 const TURN_BYTES_MAX: usize = 512 * 1024;
 
-/// A client is told how far the broker has come after so many messages, asked or not.
-const CONFIRM_EVERY: u64 = 256;
+/// A client is told how far the broker has come after so many bytes, asked or not. Each time costs a write, and
+/// the client a wake; what it keeps until then is little to it.
+const CONFIRM_BYTES: usize = 256 * 1024;
 
 /// Less than this is copied out of what was read, so that a short message that waits does not keep a
 /// whole read buffer.
@@ -113,6 +116,7 @@ impl Peer {
             pongs: Vec::new(),
             received,
             confirmed: received,
+            unconfirmed_bytes: 0,
             token_unproven: generation != FIRST_GENERATION,
             stalled: false,
             end: None,
@@ -174,6 +178,7 @@ impl Peer {
             .messages_in
             .fetch_add(messages, Ordering::Relaxed);
         self.received = *received;
+        self.unconfirmed_bytes += bytes as usize;
         result.map(|()| turn)
     }
 
@@ -723,9 +728,10 @@ impl Peer {
             batch.frame(&BrokerFrame::Pong { nonce, received });
             self.confirmed = self.confirmed.max(received);
         }
-        let behind = self.received - self.confirmed;
-        if all && behind > 0 && (behind >= CONFIRM_EVERY || !batch.is_empty()) {
+        let due = self.unconfirmed_bytes >= CONFIRM_BYTES || !batch.is_empty();
+        if all && due && self.received > self.confirmed {
             self.confirmed = self.received;
+            self.unconfirmed_bytes = 0;
             batch.frame(&BrokerFrame::Ack {
                 received: self.received,
             });

@@ -19,8 +19,9 @@ use super::socket::Readiness;
 use super::{Counted, Shared};
 use crate::hub::{Batch, Close, Departure, Identity, Pace, Peer, Wakes};
 
-/// How much is read at once: a good part of what a socket's buffer holds.
-const READ_BYTES: usize = 64 * 1024;
+/// How much is read at once: a good part of what a socket's buffer holds. Half of it means more wakes, twice of it
+/// no fewer, and more than a processor's own cache.
+const READ_BYTES: usize = 128 * 1024;
 
 /// How much of an outbox goes into one write: a few times what a socket's buffer takes.
 const WRITE_BYTES: usize = 256 * 1024;
