@@ -65,6 +65,7 @@ impl Batch {
 
     /// Appends a frame of the broker.
     pub(super) fn frame(&mut self, frame: &BrokerFrame<'_>) {
+        self.make_room();
         let start = self.copied.len();
         frame.encode(&mut self.copied);
         self.cover(start);
@@ -76,9 +77,17 @@ impl Batch {
             self.len += bytes.len();
             self.pieces.push(Piece::Shared(bytes.clone()));
         } else if !bytes.is_empty() {
+            self.make_room();
             let start = self.copied.len();
             self.copied.extend_from_slice(bytes);
             self.cover(start);
+        }
+    }
+
+    /// Small batches are the most frequent ones, and had better not grow by steps.
+    fn make_room(&mut self) {
+        if self.copied.capacity() == 0 {
+            self.copied.reserve(SHARE_BYTES_MIN);
         }
     }
 

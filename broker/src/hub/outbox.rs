@@ -450,8 +450,8 @@ impl Outbox {
     ///
     /// A connection that a newer one has taken over from gets nothing.
     pub(super) fn take(&self, generation: u64, batch: &mut Batch, max: usize) -> bool {
-        let mut state = self.state.lock();
-        let state = &mut *state;
+        let mut lock = self.state.lock();
+        let state = &mut *lock;
         if state.generation != generation {
             return false;
         }
@@ -465,8 +465,9 @@ impl Outbox {
             state.sent.push_back(entry);
         }
         let share = self.limits.bytes / STALL_SHARE;
+        let mut relieved = Vec::new();
         if state.waiting_bytes <= share {
-            state.stalled.drain(..).for_each(Waker::wake);
+            relieved = std::mem::take(&mut state.stalled);
         }
         if state.waiting_bytes <= share / 2 {
             state.overstayed = Duration::ZERO;
@@ -474,7 +475,10 @@ impl Outbox {
         if state.waiting.is_empty() {
             state.latest = None;
         }
-        state.waiting.is_empty()
+        let all = state.waiting.is_empty();
+        drop(lock);
+        relieved.into_iter().for_each(Waker::wake);
+        all
     }
 
     /// Forgets what the client confirms to have received; `false` if it was never sent.

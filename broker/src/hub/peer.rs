@@ -87,6 +87,9 @@ const TURN_BYTES_MAX: usize = 512 * 1024;
 /// the client a wake; what it keeps until then is little to it.
 const CONFIRM_BYTES: usize = 256 * 1024;
 
+/// The same if there is something else to write: that costs only to encode and decode it.
+const CONFIRM_BESIDE_BYTES: usize = 4 * 1024;
+
 /// Less than this is copied out of what was read, so that a short message that waits does not keep a
 /// whole read buffer.
 const SHARE_BYTES_MIN: usize = 16 * 1024;
@@ -728,8 +731,12 @@ impl Peer {
             batch.frame(&BrokerFrame::Pong { nonce, received });
             self.confirmed = self.confirmed.max(received);
         }
-        let due = self.unconfirmed_bytes >= CONFIRM_BYTES || !batch.is_empty();
-        if all && due && self.received > self.confirmed {
+        let due = if batch.is_empty() {
+            CONFIRM_BYTES
+        } else {
+            CONFIRM_BESIDE_BYTES
+        };
+        if all && self.unconfirmed_bytes >= due && self.received > self.confirmed {
             self.confirmed = self.received;
             self.unconfirmed_bytes = 0;
             batch.frame(&BrokerFrame::Ack {

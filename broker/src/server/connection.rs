@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -234,38 +235,6 @@ struct Stall {
     until: Pin<Box<Sleep>>,
 }
 
-/// What a connection can go on with.
-#[derive(Default)]
-struct Events {
-    read: Option<io::Result<usize>>,
-    wrote: Option<io::Result<usize>>,
-    /// The outbox has something, or the hub a reason to end.
-    ready: bool,
-    /// The session is over or has another connection: what is still to be written is of no use.
-    fenced: bool,
-    relieved: bool,
-    silent: bool,
-    /// It is time to see whether the client reads at all.
-    impatient: bool,
-    /// The client has begun or ceased to read and answer.
-    paced: bool,
-    died: bool,
-}
-
-impl Events {
-    fn any(&self) -> bool {
-        self.read.is_some()
-            || self.wrote.is_some()
-            || self.ready
-            || self.fenced
-            || self.relieved
-            || self.silent
-            || self.impatient
-            || self.paced
-            || self.died
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
     fn new(
         stream: S,
@@ -303,87 +272,131 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 None => std::future::pending().await,
             }
         });
-        let ping = self.shared.hub.settings().ping;
-        let mut silence = pin!(sleep_until(self.heard + ping));
+        let mut silence = pin!(sleep_until(self.heard + self.ping()));
         // A client need not wait for the welcome: frames may have come with the hello.
         if let Err(ending) = self.carry_out() {
             return ending;
         }
+        let ending = poll_fn(|cx| {
+            if death.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Died);
+            }
+            match self.poll_turns(silence.as_mut(), cx) {
+                Ok(()) => Poll::Pending,
+                Err(ending) => Poll::Ready(ending),
+            }
+        });
+        match ending.await {
+            Ending::Died => Box::pin(self.last_words()).await,
+            ending => ending,
+        }
+    }
+
+    /// How long a client may be silent before it is asked whether it is there.
+    fn ping(&self) -> Duration {
+        self.shared.hub.settings().ping
+    }
+
+    /// Goes on until there is nothing to read and nothing to write, or neither can be done now.
+    ///
+    /// The runtime has a budget for each turn of a task: a client that never stops does not keep others waiting,
+    /// and what is looked at first here is looked at once a turn.
+    fn poll_turns(
+        &mut self,
+        mut silence: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ending> {
+        while silence.as_mut().poll(cx).is_ready() {
+            let next = self.look_at_silence()?;
+            silence.as_mut().reset(next);
+        }
+        while let Some(timer) = &mut self.patience
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.look_at_standstill();
+        }
         loop {
+            let received = self.poll_receive(cx)?;
+            let sent = self.poll_send(cx)?;
             self.note_pace();
-            if self.batch.is_empty() {
-                self.peer.take(&mut self.batch, WRITE_BYTES);
-                if self.batch.is_empty()
-                    && let Some(code) = self.peer.closing()
-                {
-                    return Ending::Closed(code.into());
-                }
-                if self.batch.is_empty() {
-                    self.batch.release();
-                }
+            if !received && !sent {
+                return Ok(());
             }
-            let events = poll_fn(|cx| {
-                let mut events = self.poll_events(silence.as_mut(), cx);
-                events.died = death.as_mut().poll(cx).is_ready();
-                if events.any() {
-                    Poll::Ready(events)
-                } else {
-                    Poll::Pending
-                }
-            })
-            .await;
-            if events.died {
-                return Box::pin(self.last_words()).await;
+        }
+    }
+
+    /// Asks a client that has said nothing for a while whether it is there; when to look again.
+    fn look_at_silence(&mut self) -> Result<Instant, Ending> {
+        let ping = self.ping();
+        if self.heard.elapsed() < ping {
+            return Ok(self.heard + ping);
+        }
+        if self.pings == PINGS_MAX {
+            return Err(Ending::Closed(Code::PING_TIMEOUT.into()));
+        }
+        self.pings += 1;
+        self.peer.probe(self.pings.into());
+        Ok(Instant::now() + ping)
+    }
+
+    /// Reads once and carries out what that completes, unless publishers have to wait; whether there was
+    /// something.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.stall.is_some() {
+            if self.poll_relief(cx).is_pending() {
+                return Ok(false);
             }
-            if events.fenced
-                && let Some(code) = self.peer.closing()
-            {
-                return Ending::Closed(code.into());
+            self.stall = None;
+        } else if self.peer.is_crowded() {
+            return Ok(false);
+        } else {
+            match poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)? {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(0) => return Err(Ending::Lost),
+                Poll::Ready(_) => {}
             }
-            if events.relieved {
-                self.stall = None;
-                if let Err(ending) = self.carry_out() {
-                    return ending;
-                }
+            self.heard = Instant::now();
+            self.pings = 0;
+        }
+        self.carry_out()?;
+        release(&mut self.buffer);
+        Ok(true)
+    }
+
+    /// Writes once, if something waits; whether the system took it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.batch.is_empty() {
+            self.peer.take(&mut self.batch, WRITE_BYTES);
+        }
+        if self.batch.is_empty() {
+            if let Some(code) = self.peer.closing() {
+                return Err(Ending::Closed(code.into()));
             }
-            match events.read {
-                Some(Ok(0)) => return Ending::Lost,
-                Some(Ok(_)) => {
-                    self.heard = Instant::now();
-                    self.pings = 0;
-                    if let Err(ending) = self.carry_out() {
-                        return ending;
-                    }
-                }
-                Some(Err(_)) => return Ending::Lost,
-                None => {}
+            self.batch.release();
+            return Ok(self.peer.poll_ready(cx).is_ready());
+        }
+        if let Poll::Ready(bytes) = self.poll_write(cx)? {
+            self.blocked = None;
+            self.note_written(bytes);
+            return Ok(true);
+        }
+        if self.blocked.is_none() {
+            let now = Instant::now();
+            self.blocked = Some(now);
+            if self.patience.is_none() {
+                let mut timer = Box::pin(sleep_until(now + STANDSTILL));
+                // It is looked at when it wakes this task, which it has to know.
+                let _ = timer.as_mut().poll(cx);
+                self.patience = Some(timer);
             }
-            match events.wrote {
-                Some(Ok(bytes)) => {
-                    self.written += bytes;
-                    if self.written == self.batch.len() {
-                        self.batch.clear();
-                        self.written = 0;
-                    }
-                }
-                Some(Err(_)) => return Ending::Lost,
-                None => {}
-            }
-            if events.impatient {
-                self.look_at_standstill();
-            }
-            if events.silent {
-                if self.heard.elapsed() >= ping {
-                    if self.pings == PINGS_MAX {
-                        return Ending::Closed(Code::PING_TIMEOUT.into());
-                    }
-                    self.pings += 1;
-                    self.peer.probe(self.pings.into());
-                    silence.as_mut().reset(Instant::now() + ping);
-                } else {
-                    silence.as_mut().reset(self.heard + ping);
-                }
-            }
+        }
+        // A client that does not read can be told to go all the same.
+        match self.peer.poll_fenced(cx) {
+            Poll::Ready(()) => self
+                .peer
+                .closing()
+                .map_or(Ok(false), |code| Err(Ending::Closed(code.into()))),
+            Poll::Pending => Ok(false),
         }
     }
 
@@ -445,43 +458,6 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         Ending::Died
     }
 
-    fn poll_events(&mut self, silence: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Events {
-        let mut events = Events::default();
-        if self.stall.is_some() {
-            events.relieved = self.poll_relief(cx).is_ready();
-        } else if !self.peer.is_crowded()
-            && let Poll::Ready(result) =
-                poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)
-        {
-            events.read = Some(result);
-        }
-        if self.batch.is_empty() {
-            events.ready = self.peer.poll_ready(cx).is_ready();
-        } else {
-            // A client that does not read can be told to go all the same.
-            events.fenced = self.peer.poll_fenced(cx).is_ready();
-            match self.poll_write(cx) {
-                Poll::Ready(result) => {
-                    events.wrote = Some(result);
-                    self.blocked = None;
-                }
-                Poll::Pending if self.blocked.is_none() => {
-                    let now = Instant::now();
-                    self.blocked = Some(now);
-                    self.patience
-                        .get_or_insert_with(|| Box::pin(sleep_until(now + STANDSTILL)));
-                }
-                Poll::Pending => {}
-            }
-        }
-        if let Some(timer) = &mut self.patience {
-            events.impatient = timer.as_mut().poll(cx).is_ready();
-        }
-        events.silent = silence.poll(cx).is_ready();
-        events.paced = self.peer.has_new_pace(self.pings > PINGS_UNANSWERED);
-        events
-    }
-
     /// Ready when nobody need be waited for any more.
     fn poll_relief(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(stall) = &mut self.stall {
@@ -516,6 +492,14 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         match ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             result => Poll::Ready(result),
+        }
+    }
+
+    fn note_written(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.batch.len() {
+            self.batch.clear();
+            self.written = 0;
         }
     }
 
@@ -615,11 +599,8 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                     break;
                 }
             }
-            self.written += poll_fn(|cx| self.poll_write(cx)).await?;
-            if self.written == self.batch.len() {
-                self.batch.clear();
-                self.written = 0;
-            }
+            let bytes = poll_fn(|cx| self.poll_write(cx)).await?;
+            self.note_written(bytes);
         }
         self.stream.shutdown().await
     }
@@ -654,6 +635,9 @@ fn poll_read<S: AsyncRead + Readiness + Unpin>(
         release(buffer);
         return Poll::Pending;
     }
+    if buffer.capacity() == 0 {
+        *buffer = SPARE.take().unwrap_or_default();
+    }
     buffer.reserve(max.min(READ_BYTES));
     let before = buffer.len();
     let mut room = (&mut *buffer).limit(max);
@@ -663,9 +647,19 @@ fn poll_read<S: AsyncRead + Readiness + Unpin>(
     Poll::Ready(Ok(buffer.len().saturating_sub(before)))
 }
 
+thread_local! {
+    /// A buffer that nobody reads into now, nor keeps a part of: short messages, of whichever client, come
+    /// through this one and are copied out of it.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
 /// Gives back the room of a buffer that holds nothing.
 fn release(buffer: &mut BytesMut) {
     if buffer.is_empty() {
-        *buffer = BytesMut::new();
+        let mut spare = std::mem::take(buffer);
+        // Not one that was made for a large frame.
+        if spare.try_reclaim(READ_BYTES) && spare.capacity() <= 2 * READ_BYTES {
+            SPARE.set(Some(spare));
+        }
     }
 }

@@ -73,6 +73,8 @@ pub(super) fn expect(items: usize, length: usize) -> Result<(), FrameError> {
 /// Writes a frame's body behind its length prefix.
 pub(super) fn framed(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Writer<'_>)) {
     let start = buffer.len();
+    // Most frames but messages are shorter: otherwise a buffer would grow by steps.
+    buffer.reserve(64);
     buffer.extend_from_slice(&[0; 4]);
     write(&mut Writer::new(buffer));
     let length = (buffer.len() - start - 4) as u32;
