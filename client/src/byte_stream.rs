@@ -9,11 +9,11 @@ use bytes::{Buf as _, Bytes};
 use localhub_protocol::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::Error;
-use crate::core::{End, Read};
+use crate::core::{DROPPED, End, Read};
 use crate::incoming::Handling;
 use crate::request::Asked;
 use crate::shared::Shared;
+use crate::{Error, Sender};
 
 /// The method of the requests that [`Client::open_stream`](crate::Client::open_stream) makes.
 pub const METHOD_STREAM: &str = "stream";
@@ -28,12 +28,14 @@ pub const METHOD_STREAM: &str = "stream";
 /// * A stream that is dropped before both sides have shut down is cut off: the other side reads what has arrived,
 ///   then [`ConnectionReset`](io::ErrorKind::ConnectionReset), or the end if there was one, and its writes fail
 ///   with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
-/// * So it is if either session ends. A connection that is lost and resumed costs nothing.
+/// * So it is if either session ends. A connection that is lost and resumed costs nothing. The side that opened
+///   the stream finds why as the source of the error, an [`Error`].
 ///
 /// Bytes that are written are on their way; nothing needs to be flushed.
 pub struct ByteStream {
     /// What was received and not yet read.
     rest: Bytes,
+    peer: Sender,
     held: Held,
 }
 
@@ -48,8 +50,11 @@ impl ByteStream {
     pub(crate) async fn open(asked: Asked) -> Result<Self, Error> {
         match poll_fn(|cx| asked.poll_part(cx)).await {
             Some(part) if part.payload.is_empty() => {
-                let (rest, held) = (Bytes::new(), Held::Caller(asked));
-                return Ok(Self { rest, held });
+                return Ok(Self {
+                    rest: Bytes::new(),
+                    peer: part.sender,
+                    held: Held::Caller(asked),
+                });
             }
             Some(_) => {}
             None => {
@@ -63,8 +68,44 @@ impl ByteStream {
     }
 
     pub(crate) fn accepted(handling: Arc<Handling>) -> Self {
-        let (rest, held) = (Bytes::new(), Held::Handler(handling));
-        Self { rest, held }
+        Self {
+            rest: Bytes::new(),
+            peer: handling.arrived.caller.clone(),
+            held: Held::Handler(handling),
+        }
+    }
+
+    /// The client at the other end.
+    pub fn peer(&self) -> &Sender {
+        &self.peer
+    }
+
+    /// Waits until the stream is over: both directions have ended, or it was cut off. For who only writes, and
+    /// has to know when nobody reads any more.
+    ///
+    /// Nothing is lost if the future is dropped. Not to be awaited while another task reads.
+    pub async fn closed(&self) {
+        poll_fn(|cx| match &self.held {
+            Held::Caller(asked) => asked.poll_over(cx),
+            Held::Handler(handling) => {
+                let shared = &handling.handle.shared;
+                shared.with(|core| core.poll_cancelled(handling.id, cx))
+            }
+        })
+        .await;
+    }
+
+    /// The error of a read from a stream that was cut off.
+    fn reset(&self, cx: &Context<'_>) -> io::Error {
+        let why = match &self.held {
+            Held::Caller(asked) => match asked.poll_reply(cx) {
+                Poll::Ready(Err(Error::Failed(failure))) if failure.code() == DROPPED.0 => None,
+                Poll::Ready(Err(error)) => Some(error),
+                _ => None,
+            },
+            Held::Handler(_) => None,
+        };
+        io::Error::new(io::ErrorKind::ConnectionReset, CutOff(why))
     }
 
     fn end(&self) -> (End, &Shared) {
@@ -72,6 +113,25 @@ impl ByteStream {
             Held::Caller(asked) => (End::Caller(asked.id), &asked.handle.shared),
             Held::Handler(handling) => (End::Handler(handling.id), &handling.handle.shared),
         }
+    }
+}
+
+/// Why a stream was cut off, if that is known.
+#[derive(Debug)]
+struct CutOff(Option<Error>);
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(error) => write!(f, "connection reset: {error}"),
+            None => f.write_str("connection reset: the other side let go, or its session ended"),
+        }
+    }
+}
+
+impl std::error::Error for CutOff {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
     }
 }
 
@@ -88,7 +148,7 @@ impl AsyncRead for ByteStream {
             match ready!(shared.with(|core| core.poll_read_bytes(end, cx))) {
                 Read::Bytes(bytes) => self.rest = bytes,
                 Read::Over => {}
-                Read::CutOff => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Read::CutOff => return Poll::Ready(Err(self.reset(cx))),
             }
         }
         let fits = self.rest.len().min(buffer.remaining());
@@ -131,6 +191,8 @@ impl AsyncWrite for ByteStream {
 
 impl fmt::Debug for ByteStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByteStream").finish_non_exhaustive()
+        f.debug_struct("ByteStream")
+            .field("peer", &self.peer.name.as_str())
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use localhub_protocol::{ChannelName, ClientId, ClientName, Limits, ServiceName, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::{Answer, Core, Failure, Outbound, STREAM_WINDOW, Takes};
+use crate::core::{Answer, Core, Failure, Outbound, Takes};
 use crate::shared::{Handle, Shared, now};
 use crate::{
     ByteStream, Channel, ConnectionStates, Endpoint, Error, Join, METHOD_STREAM, Messages, Options,
@@ -255,11 +255,9 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// As [`Request::send`]; who is asked has 30 seconds to accept. A handler that replies in
-    /// another way is [`Error::Refused`] with [`Code::NOT_SUPPORTED`](crate::Code::NOT_SUPPORTED).
+    /// As [`Request::open`], which has more options; who is asked has 30 seconds to accept.
     pub async fn open_stream(&self, to: impl Into<To>) -> Result<ByteStream, Error> {
-        let request = self.request(to, METHOD_STREAM);
-        ByteStream::open(request.ask(STREAM_WINDOW, true).await?).await
+        self.request(to, METHOD_STREAM).open().await
     }
 
     /// Waits until the broker has carried out, or refused, everything that was sent before.

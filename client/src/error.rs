@@ -70,7 +70,7 @@ pub enum Error {
     Failed(Failure),
     /// There is no reply to a request, and there will be none: see
     /// [`Request::send`](crate::Request::send) for the codes.
-    #[error("no reply: {}", if detail.is_empty() { code.description() } else { detail })]
+    #[error("no reply ({}): {}", code.name(), if detail.is_empty() { code.description() } else { detail })]
     NoReply {
         /// Why.
         code: Code,

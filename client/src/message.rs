@@ -273,6 +273,20 @@ impl Payload {
         Ok(Self::new(ContentType::JSON, bytes))
     }
 
+    /// The value as CBOR or JSON, such as the request was that it answers.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] for another type of content, and as [`cbor`](Self::cbor) and [`json`](Self::json).
+    pub fn encode<T: Serialize + ?Sized>(content: ContentType, value: &T) -> Result<Self, Error> {
+        match content {
+            ContentType::CBOR => Self::cbor(value),
+            ContentType::JSON => Self::json(value),
+            other => Err(Error::Encode {
+                reason: format!("a value is CBOR or JSON, not content {}", other.0),
+            }),
+        }
+    }
+
     /// What the bytes are.
     pub fn content(&self) -> ContentType {
         self.content

@@ -6,13 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use localhub_protocol::{ClientId, ClientName, ContentType, NameError, ServiceName, Target};
+use localhub_protocol::{ClientId, ClientName, Code, ContentType, NameError, ServiceName, Target};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 
-use crate::core::{Asking, RequestId};
+use crate::core::{Asking, RequestId, STREAM_WINDOW};
 use crate::shared::{Handle, now};
-use crate::{CommandId, Error, Payload, Recipient, Sender, message};
+use crate::{ByteStream, CommandId, Error, Payload, Recipient, Sender, message};
 
 /// Whom a request is for. Text alone is the name of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -93,6 +94,10 @@ impl From<&Sender> for To {
     }
 }
 
+/// How long a request waits between attempts to find a handler: at first, and at last.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// A request that is being made: see [`Client::request`](crate::Client::request).
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request {
@@ -102,6 +107,7 @@ pub struct Request {
     payload: Payload,
     timeout: Duration,
     command: Option<CommandId>,
+    patient: bool,
 }
 
 impl Request {
@@ -113,6 +119,7 @@ impl Request {
             payload: Payload::default(),
             timeout: Duration::from_secs(30),
             command: None,
+            patient: false,
         }
     }
 
@@ -129,6 +136,16 @@ impl Request {
     /// told, whether there is a connection or not.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Waits for somebody to serve the service, or for the client to come, as long as the timeout lets it
+    /// (default: fails at once). For programs that are started in any order.
+    ///
+    /// The broker is asked again, up to four times a second. It is of no use to [`forget`](Self::forget) and
+    /// [`stream`](Self::stream).
+    pub fn wait_for_handler(mut self) -> Self {
+        self.patient = true;
         self
     }
 
@@ -169,8 +186,64 @@ impl Request {
     ///   nor room to wait for one: nothing was sent.
     /// * [`Error::Closed`].
     pub async fn send(self) -> Result<Reply, Error> {
-        let asked = self.ask(0, true).await?;
-        poll_fn(|cx| asked.poll_reply(cx)).await
+        self.until_handled(async |request| {
+            let asked = request.ask(0, true).await?;
+            poll_fn(|cx| asked.poll_reply(cx)).await
+        })
+        .await
+    }
+
+    /// Opens a stream of bytes to the handler, who accepts it with
+    /// [`Incoming::accept_stream`](crate::Incoming::accept_stream): as
+    /// [`Client::open_stream`](crate::Client::open_stream), with a method and payload of the application's own
+    /// that say what the stream is for. The timeout is for the handler to accept.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Error::Refused`] with
+    /// [`Code::NOT_SUPPORTED`](crate::Code::NOT_SUPPORTED) if the handler replies in another way. A command cannot
+    /// be a stream: [`Code::BAD_REQUEST`](crate::Code::BAD_REQUEST).
+    pub async fn open(self) -> Result<ByteStream, Error> {
+        self.refuse_command()?;
+        self.until_handled(async |request| {
+            ByteStream::open(request.ask(STREAM_WINDOW, true).await?).await
+        })
+        .await
+    }
+
+    /// Tries until there is a handler, if that was asked for.
+    async fn until_handled<T>(
+        mut self,
+        attempt: impl AsyncFn(&Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = PAUSE_MIN;
+        loop {
+            let tried = attempt(&self).await;
+            let absent = matches!(
+                tried,
+                Err(Error::Refused {
+                    code: Code::NO_SUCH_SERVICE | Code::UNKNOWN_CLIENT,
+                    ..
+                })
+            );
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !absent || !self.patient || left <= pause {
+                return tried;
+            }
+            tokio::time::sleep(pause).await;
+            self.timeout = left - pause;
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    fn refuse_command(&self) -> Result<(), Error> {
+        match self.command {
+            None => Ok(()),
+            Some(_) => Err(Error::Refused {
+                code: Code::BAD_REQUEST,
+                detail: "a command has a single reply".to_owned(),
+            }),
+        }
     }
 
     /// Sends the request and does not wait for the reply, nor for the broker. A refusal or failure
@@ -202,12 +275,7 @@ impl Request {
     /// stream. A command cannot be streamed: [`Error::Refused`] with
     /// [`Code::BAD_REQUEST`](crate::Code::BAD_REQUEST).
     pub async fn stream(self, window: u32) -> Result<Parts, Error> {
-        if self.command.is_some() {
-            return Err(Error::Refused {
-                code: localhub_protocol::Code::BAD_REQUEST,
-                detail: "a command has a single reply".to_owned(),
-            });
-        }
+        self.refuse_command()?;
         let asked = self.ask(window.max(1), true).await?;
         Ok(Parts {
             asked,
@@ -217,7 +285,7 @@ impl Request {
     }
 
     /// Queues the request.
-    pub(crate) async fn ask(self, window: u32, wanted: bool) -> Result<Asked, Error> {
+    async fn ask(&self, window: u32, wanted: bool) -> Result<Asked, Error> {
         // A loop that only asks must leave the link a chance to run.
         tokio::task::consume_budget().await;
         let asking = Asking {
@@ -233,7 +301,7 @@ impl Request {
         let shared = &self.handle.shared;
         let id = poll_fn(|cx| shared.with(|core| core.poll_ask(&asking, now(), cx))).await?;
         Ok(Asked {
-            handle: self.handle,
+            handle: self.handle.clone(),
             id,
         })
     }
@@ -261,6 +329,11 @@ impl Asked {
     pub(crate) fn poll_reply(&self, cx: &Context<'_>) -> Poll<Result<Reply, Error>> {
         let shared = &self.handle.shared;
         shared.with(|core| core.poll_reply(self.id, cx))
+    }
+
+    pub(crate) fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        let shared = &self.handle.shared;
+        shared.with(|core| core.poll_over(self.id, cx))
     }
 
     pub(crate) fn poll_part(&self, cx: &Context<'_>) -> Poll<Option<Reply>> {

@@ -1,5 +1,6 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -10,20 +11,28 @@ use crate::incoming::Handling;
 use crate::service::Post;
 use crate::{Failure, Incoming, Payload};
 
-/// Handles requests in tasks until no more come and all tasks are done.
-pub(crate) async fn run<H, F>(post: &Post, concurrency: usize, handler: H)
-where
+/// Handles requests in tasks until no more come, be it because of `stop`, and all tasks are done.
+pub(crate) async fn run<H, F>(
+    post: &Post,
+    concurrency: usize,
+    stop: impl Future<Output = ()>,
+    handler: H,
+) where
     H: Fn(Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Payload, Failure>> + Send + 'static,
 {
     let handler = Arc::new(handler);
     let mut tasks = JoinSet::new();
+    let (mut stop, mut stopped) = (pin!(stop), false);
     loop {
-        while tasks.len() >= concurrency.max(1) {
-            tasks.join_next().await;
-        }
+        let room = tasks.len() < concurrency.max(1);
         let next = tokio::select! {
-            next = post.next() => next,
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                post.stop();
+                continue;
+            }
+            next = post.next(), if room => next,
             Some(_) = tasks.join_next() => continue,
         };
         let Some(incoming) = next else {

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -165,7 +165,40 @@ impl Service {
         H: Fn(Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Payload, Failure>> + Send + 'static,
     {
-        run(&self.post, concurrency, handler).await;
+        run(&self.post, concurrency, pending(), handler).await;
+    }
+}
+
+impl Service {
+    /// Serves it no longer. The stream ends when what was on its way has arrived, so that who takes all of it
+    /// leaves no request behind.
+    pub fn stop(&self) {
+        self.post.stop();
+    }
+
+    /// As [`run`](Self::run), until `stop` is ready: then the service is not served any longer, what has arrived
+    /// is handled, and this ends.
+    ///
+    /// ```no_run
+    /// use localhub_client::Payload;
+    ///
+    /// # async fn example(client: localhub_client::Client) -> Result<(), localhub_client::Error> {
+    /// let mut printer = client.serve("printer").await?;
+    /// let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    /// printer
+    ///     .run_until(interrupted, 4, |_| async { Ok(Payload::from("printed")) })
+    ///     .await;
+    /// client.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_until<S, H, F>(&mut self, stop: S, concurrency: usize, handler: H)
+    where
+        S: Future<Output = ()>,
+        H: Fn(Incoming) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Payload, Failure>> + Send + 'static,
+    {
+        run(&self.post, concurrency, stop, handler).await;
     }
 }
 
@@ -252,7 +285,7 @@ impl Requests {
         H: Fn(Incoming) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Payload, Failure>> + Send + 'static,
     {
-        run(&self.post, concurrency, handler).await;
+        run(&self.post, concurrency, pending(), handler).await;
     }
 }
 
@@ -284,6 +317,10 @@ impl Post {
 
     pub(crate) async fn next(&self) -> Option<Incoming> {
         poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub(crate) fn stop(&self) {
+        self.handle.shared.with(|core| core.stop_serving(self.id));
     }
 
     fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Incoming>> {

@@ -22,10 +22,14 @@ pub enum ConnectionState {
         reason: String,
     },
     /// There is a connection.
+    #[non_exhaustive]
     Connected {
         /// What became of the session of the connection before; `None` at the first one, and
         /// without [`Options::resume`](crate::Options::resume).
         resumed: Option<Resumed>,
+        /// The number of the session, from 1. If it is higher than it was, sessions were lost, whatever states
+        /// were missed.
+        session: u64,
     },
     /// A connection is being made.
     Connecting,

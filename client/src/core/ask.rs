@@ -31,7 +31,7 @@ pub(super) enum Ask {
         room: RoomId,
         stream: StreamId,
     },
-    Unserve,
+    Unserve(PostId),
     Unsubscribe,
     Unwatch,
     Watch(RoomId),
@@ -144,7 +144,7 @@ impl Core {
             }
             Ask::Unwatch => ClientFrame::PresenceWatch { channel, on: false },
             Ask::Watch(_) => ClientFrame::PresenceWatch { channel, on: true },
-            Ask::Admin(_) | Ask::Join(_) | Ask::Serve(_) | Ask::Unserve | Ask::Unsubscribe => {
+            Ask::Admin(_) | Ask::Join(_) | Ask::Serve(_) | Ask::Unserve(_) | Ask::Unsubscribe => {
                 unreachable!("sent by who makes them")
             }
         };
@@ -219,7 +219,8 @@ impl Core {
             Ask::Put(put) => self.settle(put.ticket, Err(Failure::Disconnected)),
             // The membership ended with the session, or was ended.
             Ask::Leave(_, ticket) => self.settle(ticket, Ok(Answer::Done)),
-            Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch => {}
+            Ask::Unsubscribe | Ask::Unwatch => {}
+            Ask::Unserve(post) => self.end_post(post),
             Ask::Serve(post) => self.offer(post),
             Ask::Join(room) => self.rejoin(room),
             Ask::Snapshot(mut snapshot) => {
@@ -335,7 +336,8 @@ impl Core {
                 self.settle(ticket, Ok(Answer::Done));
             }
             Some(Ask::Serve(post)) => self.served(post),
-            Some(Ask::Set(_, _, None) | Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch) | None => {}
+            Some(Ask::Unserve(post)) => self.end_post(post),
+            Some(Ask::Set(_, _, None) | Ask::Unsubscribe | Ask::Unwatch) | None => {}
             Some(ask) => {
                 self.pending.insert(request, ask);
             }
@@ -529,7 +531,11 @@ impl Core {
             Some(Ask::Subscribe { stream, .. }) => self.subscribe_refused(stream, failure),
             Some(Ask::Watch(room)) => self.watch_refused(room, &failure),
             Some(Ask::Serve(post)) => self.serve_refused(post, failure),
-            Some(Ask::Unserve | Ask::Unsubscribe | Ask::Unwatch) => false,
+            Some(Ask::Unserve(post)) => {
+                self.end_post(post);
+                false
+            }
+            Some(Ask::Unsubscribe | Ask::Unwatch) => false,
             Some(Ask::Set(_, _, None)) => true,
             None => !self.refused_in_request(position, code, detail, now),
         };

@@ -84,6 +84,8 @@ pub(crate) struct Core {
     end: Option<Failure>,
     closing: Option<Closing>,
     state: ConnectionState,
+    /// How many sessions there were.
+    sessions: u64,
     state_changes: u64,
     state_wakers: Wakers,
 
@@ -184,6 +186,7 @@ impl Core {
             end: None,
             closing: None,
             state: ConnectionState::Connecting,
+            sessions: 0,
             state_changes: 1,
             state_wakers: Wakers::default(),
             outgoing: Outgoing::default(),

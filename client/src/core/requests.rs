@@ -186,6 +186,17 @@ impl Core {
         Poll::Pending
     }
 
+    /// Ready when the request is over, whether its outcome was taken or not.
+    pub(crate) fn poll_over(&mut self, id: RequestId, cx: &Context<'_>) -> Poll<()> {
+        match self.requests.open.get_mut(&id) {
+            Some(request) if !request.over => {
+                request.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// The application does not want the outcome any more.
     pub(crate) fn drop_request(&mut self, id: RequestId) {
         let Some(request) = self.requests.open.get_mut(&id) else {

@@ -52,6 +52,8 @@ struct Offer {
     /// The broker has agreed in this session. What it says of leases before is of an earlier
     /// service of that name.
     stands: bool,
+    /// The broker was told that it ends.
+    stopping: bool,
     /// What the broker said of the lease, if there is one.
     lease: Option<Lease>,
     lease_changes: u64,
@@ -87,6 +89,7 @@ impl Core {
             description,
             ticket: Some(ticket),
             stands: false,
+            stopping: false,
             lease: exclusive.then_some(Lease::Queued),
             lease_changes: 0,
             lease_wakers: Wakers::default(),
@@ -131,12 +134,27 @@ impl Core {
             self.serving.by_name.remove(&offer.name);
             let service = offer.name.as_str();
             let position = self.outgoing.push(&ClientFrame::Unserve { service });
-            self.pending.insert(position, Ask::Unserve);
+            self.pending.insert(position, Ask::Unserve(id));
             self.wake_link();
         }
         for handling in post.queue {
             self.refuse_handling(handling, NOT_SERVED);
         }
+    }
+
+    /// Serves it no longer. What arrives before the broker has agreed can still be taken.
+    pub(crate) fn stop_serving(&mut self, id: PostId) {
+        let Some(post) = self.serving.posts.get_mut(&id).filter(|post| !post.ended) else {
+            return;
+        };
+        let Some(offer) = post.service.as_mut().filter(|offer| !offer.stopping) else {
+            return;
+        };
+        offer.stopping = true;
+        let service = offer.name.as_str();
+        let position = self.outgoing.push(&ClientFrame::Unserve { service });
+        self.pending.insert(position, Ask::Unserve(id));
+        self.wake_link();
     }
 
     /// The next request that arrived there; `None` at the end.
@@ -250,7 +268,8 @@ impl Core {
     pub(super) fn doubt_leases(&mut self) {
         let served: Vec<_> = self.serving.by_name.values().copied().collect();
         for id in served {
-            if self.lease(id).is_some() {
+            let stopping = self.offer_of(id).is_some_and(|offer| offer.stopping);
+            if self.lease(id).is_some() && !stopping {
                 self.offer(id);
             }
         }
@@ -345,7 +364,7 @@ impl Core {
     }
 
     /// This client does not serve it any more. What has arrived may still be taken.
-    fn end_post(&mut self, id: PostId) {
+    pub(super) fn end_post(&mut self, id: PostId) {
         let Some(post) = self.serving.posts.get_mut(&id) else {
             return;
         };
@@ -353,8 +372,9 @@ impl Core {
         post.wakers.wake(&mut self.wakes);
         if let Some(offer) = &mut post.service {
             offer.lease_wakers.wake(&mut self.wakes);
-            let name = offer.name.clone();
-            self.serving.by_name.remove(&name);
+            if self.serving.by_name.get(&offer.name) == Some(&id) {
+                self.serving.by_name.remove(&offer.name);
+            }
         }
     }
 }

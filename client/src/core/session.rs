@@ -84,8 +84,11 @@ impl Core {
                     "a welcome with a position that was never sent",
                 ));
             }
-        } else if before.is_some() {
-            self.begin_anew(now);
+        } else {
+            self.sessions += 1;
+            if before.is_some() {
+                self.begin_anew(now);
+            }
         }
         self.token_spent = false;
         self.connected = true;
@@ -99,6 +102,7 @@ impl Core {
         self.ping_wanted = !self.confirms.is_empty() || self.doubtful > 0 || self.closing.is_some();
         self.set_state(ConnectionState::Connected {
             resumed: welcome.resumed,
+            session: self.sessions,
         });
         self.release_publishers();
         Ok(())

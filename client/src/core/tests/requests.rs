@@ -122,7 +122,7 @@ impl World {
     }
 }
 
-const UNKNOWN: &str = "outcome_unknown: no reply: the connection was lost before the reply came: \
+const UNKNOWN: &str = "outcome_unknown: no reply (outcome_unknown): the connection was lost before the reply came: \
                        the request may have been carried out or not";
 
 // protocol.md 12.2
@@ -209,7 +209,7 @@ fn errors_say_who_failed_and_how() {
         outcomes,
         [
             "failed: just text (failed)",
-            "peer_gone: no reply: the client is gone",
+            "peer_gone: no reply (peer_gone): the client is gone",
             "no_such_service: refused: nobody serves that now (start it, or try again later)",
             "failed: the paper is stuck (jam)",
         ]
@@ -262,7 +262,7 @@ fn the_broker_keeps_the_deadline_while_it_is_there_and_the_client_when_not() {
 
     world.loses_connection();
     world.passes_and_expires(0);
-    let deadline = "deadline: no reply: there was no reply in time";
+    let deadline = "deadline: no reply (deadline): there was no reply in time";
     assert_eq!(world.reply_to(request).unwrap(), deadline);
     world.core.drop_request(request);
     world.resumes(1);

@@ -6,7 +6,10 @@ use super::*;
 async fn a_client_is_who_the_broker_says() {
     let (_broker, client) = Broker::with_client(options()).await;
     assert_eq!((client.id(), client.name().as_str()), (ClientId(1), "ana"));
-    let connected = ConnectionState::Connected { resumed: None };
+    let connected = ConnectionState::Connected {
+        resumed: None,
+        session: 1,
+    };
     assert_eq!(client.connection().current(), connected);
 }
 
@@ -68,7 +71,10 @@ async fn a_lost_connection_comes_back_with_what_was_sent_meanwhile() {
     let mut states = client.connection();
     assert_eq!(
         next_state(&mut states).await,
-        ConnectionState::Connected { resumed: None }
+        ConnectionState::Connected {
+            resumed: None,
+            session: 1,
+        }
     );
     let joining = tokio::spawn(async move { client.join("kiosk").await });
     broker.expects(&["join kiosk []"]).await;
@@ -103,7 +109,8 @@ async fn a_lost_connection_comes_back_with_what_was_sent_meanwhile() {
     assert_eq!(
         back,
         ConnectionState::Connected {
-            resumed: Some(resumed)
+            resumed: Some(resumed),
+            session: 1,
         }
     );
 }

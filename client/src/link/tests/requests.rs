@@ -45,6 +45,38 @@ impl Broker {
         self.passes_on(position, request).await;
     }
 
+    async fn refuses(&mut self, request: u64, code: Code) {
+        let detail = "";
+        self.says(&[BrokerFrame::Refusal {
+            request,
+            code,
+            detail,
+        }])
+        .await;
+    }
+
+    /// The hub says that there is no reply.
+    async fn fails_request(&mut self, first: u64, request: u64, code: Code) {
+        let run = Run {
+            channel: None,
+            sender: ClientId::HUB,
+            name: "localhub",
+            first,
+            count: 1,
+            retained: false,
+        };
+        let reply = Message::Reply {
+            to: ClientId(1),
+            request,
+            error: Some(code),
+            more: false,
+            content: ContentType::TEXT,
+            payload: b"",
+        };
+        self.says(&[BrokerFrame::Run(run), BrokerFrame::Message(reply)])
+            .await;
+    }
+
     async fn cancels(&mut self, request: u64) {
         let (caller, cause) = (ClientId(5), Code::CANCELLED);
         self.says(&[BrokerFrame::Cancelled {
@@ -119,6 +151,74 @@ async fn a_request_ends_in_time_without_a_connection() {
     let error = asking.await.unwrap().unwrap_err();
     assert_eq!(error.code(), Some(Code::DEADLINE));
     assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_a_handler_if_it_is_told_to() {
+    let (mut broker, client) = Broker::with_client(options()).await;
+    let request = client.request("printer", "print").wait_for_handler();
+    let asking = tokio::spawn(request.timeout(Duration::from_secs(1)).send());
+    for (position, left) in [(1, 1_000), (2, 990), (3, 970)] {
+        let asked = format!("request printer print {left} ms");
+        broker.expects(&[&asked]).await;
+        broker.refuses(position, Code::NO_SUCH_SERVICE).await;
+    }
+    broker.expects(&["request printer print 930 ms"]).await;
+    broker.replies(4, false, "done").await;
+    assert_eq!(asking.await.unwrap().unwrap().text(), Some("done"));
+
+    let request = client.request("printer", "print").wait_for_handler();
+    let asking = tokio::spawn(request.timeout(Duration::from_millis(25)).send());
+    for position in [5, 6] {
+        broker.frame().await;
+        broker.refuses(position, Code::NO_SUCH_SERVICE).await;
+    }
+    let error = asking.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(Code::NO_SUCH_SERVICE), "time is over");
+
+    // What is wrong otherwise is told at once.
+    let request = client.request("printer", "print").wait_for_handler();
+    let asking = tokio::spawn(request.send());
+    broker.frame().await;
+    broker.refuses(7, Code::OUTBOX_FULL).await;
+    let error = asking.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(Code::OUTBOX_FULL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stops_handles_what_was_on_its_way() {
+    let (mut broker, client, mut service) = Broker::with_service().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        let handler = |_| async { Ok(Payload::from("done")) };
+        service.run_until(stopped, 1, handler).await;
+    });
+    broker.asks(7, "print", 0).await;
+    broker.expects(&["reply 5/7 done"]).await;
+    drop(stop);
+    broker.expects(&["unserve printer"]).await;
+    broker.asks(8, "print", 0).await;
+    broker.expects(&["reply 5/8 done"]).await;
+    assert!(!serving.is_finished());
+    broker.says(&[BrokerFrame::Done { request: 3 }]).await;
+    serving.await.unwrap();
+    // The name is free again.
+    let again = tokio::spawn(async move { client.serve("printer").await.map(drop) });
+    broker.expects(&["serve printer Shared 0 bytes"]).await;
+    again.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stops_is_not_served_in_a_new_session() {
+    let (mut broker, _client, mut service) = Broker::with_service().await;
+    service.stop();
+    service.stop();
+    broker.expects(&["unserve printer"]).await;
+    broker.drops_connection();
+    broker.expects_hello(true).await;
+    broker.welcomes(2, None, 0).await;
+    assert!(service.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,11 +304,37 @@ async fn parts_are_sent_and_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_of_bytes_says_with_whom_and_why_it_ended() {
+    let (mut broker, client) = Broker::with_client(options()).await;
+    let request = client.request("shell", "exec").payload("ls");
+    let opening = tokio::spawn(request.timeout(Duration::from_secs(1)).open());
+    broker
+        .expects(&["request shell exec 1000 ms window 262144 ls"])
+        .await;
+    broker.replies(1, true, "").await;
+    let mut opened = opening.await.unwrap().unwrap();
+    assert_eq!(opened.peer().name.as_str(), "bo");
+    let waiting = tokio::time::timeout(Duration::from_millis(1), opened.closed());
+    waiting.await.expect_err("it is open");
+    broker.fails_request(2, 1, Code::PEER_GONE).await;
+    opened.closed().await;
+    let error = opened.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let cause = std::error::Error::source(&error).and_then(|error| error.downcast_ref());
+    assert_eq!(cause.and_then(Error::code), Some(Code::PEER_GONE));
+
+    let command = client.request("shell", "exec").command();
+    let error = command.open().await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::BAD_REQUEST));
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_go_in_both_directions() {
     let (mut broker, client, mut service) = Broker::with_service().await;
     broker.asks(7, crate::METHOD_STREAM, 16).await;
     let request = service.next().await.unwrap();
     let mut accepted = request.accept_stream().unwrap();
+    assert_eq!(accepted.peer().id, ClientId(5));
     broker.expects(&["part 5/7", "credit 5/7 16"]).await;
     accepted.write_all(b"hello").await.unwrap();
     accepted.shutdown().await.unwrap();
