@@ -14,6 +14,7 @@ use std::{io, process::ExitCode, thread};
 
 use clap::Parser;
 use localhub_client::{Change, Channel, Client, Code, Error, Gap, Message, PresenceEvent};
+use localhub_examples::say;
 use tokio::{signal, sync::mpsc};
 
 /// Talks in the channel `chat`.
@@ -71,14 +72,14 @@ async fn say(channel: &Channel, line: &str) -> Result<(), Error> {
         ("/who", _) => who(channel).await,
         ("/msg", Some((name, text))) => channel.client().send(name, text).await,
         _ if command.starts_with('/') => {
-            println!("* there are the commands /who and /msg NAME TEXT");
+            say!("* there are the commands /who and /msg NAME TEXT");
             Ok(())
         }
         _ => channel.broadcast(line).await,
     };
     match said {
         Err(error @ Error::Closed { .. }) => return Err(error),
-        Err(error) => println!("* {error}"),
+        Err(error) => say!("* {error}"),
         Ok(()) => {}
     }
     Ok(())
@@ -87,7 +88,7 @@ async fn say(channel: &Channel, line: &str) -> Result<(), Error> {
 async fn who(channel: &Channel) -> Result<(), Error> {
     let members = channel.members().await?;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
-    println!("* here: {}", names.join(", "));
+    say!("* here: {}", names.join(", "));
     Ok(())
 }
 
@@ -99,23 +100,23 @@ fn show(message: &Result<Message, Gap>, note: &str) {
                 .text()
                 .unwrap_or("(not a text)")
                 .replace(char::is_control, " ");
-            println!("{}{note}: {text}", message.sender().name);
+            say!("{}{note}: {text}", message.sender().name);
         }
-        Err(gap) => println!("* {gap}"),
+        Err(gap) => say!("* {gap}"),
     }
 }
 
 fn announce(event: &PresenceEvent) {
     let name = &event.member.name;
     match event.change {
-        Change::Joined => println!("* {name} joined"),
+        Change::Joined => say!("* {name} joined"),
         Change::Left => match event.cause {
-            None | Some(Code::GOODBYE) => println!("* {name} left"),
-            Some(cause) => println!("* {name} is gone: {cause}"),
+            None | Some(Code::GOODBYE) => say!("* {name} left"),
+            Some(cause) => say!("* {name} is gone: {cause}"),
         },
-        Change::Away => println!("* {name} is away"),
-        Change::Back => println!("* {name} is back"),
-        Change::Stalled => println!("* {name} does not answer"),
+        Change::Away => say!("* {name} is away"),
+        Change::Back => say!("* {name} is back"),
+        Change::Stalled => say!("* {name} does not answer"),
         Change::Updated => {}
     }
 }

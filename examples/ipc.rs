@@ -104,7 +104,10 @@ impl Client {
     /// Only the application knows whether what was not answered may be sent again.
     pub async fn reconnect(&mut self) -> std::result::Result<(), localhub::Error> {
         loop {
-            match self.hub.open_stream(self.server.as_str()).await {
+            let request = self
+                .hub
+                .request(self.server.as_str(), localhub::METHOD_STREAM);
+            match request.wait_for_handler().open().await {
                 Ok(stream) => {
                     self.connection = Connection::new(stream);
                     return Ok(());

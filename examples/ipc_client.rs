@@ -15,7 +15,10 @@ use std::{fs, path::Path, path::PathBuf, process::ExitCode, thread};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use clap::Parser;
-use localhub_examples::ipc::{Client, Message};
+use localhub_examples::{
+    ipc::{Client, Message},
+    say,
+};
 use tokio::sync::mpsc;
 
 /// Sends the lines of its input to an `ipc_server`, and shows what comes back.
@@ -46,7 +49,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     } else {
         let mut lines = lines_of_stdin();
         while let Some(line) = lines.recv().await {
-            println!("{}", ask(&mut client, &line).await?);
+            say!("{}", ask(&mut client, &line).await?);
         }
     }
     Ok(client.close().await?)
@@ -64,9 +67,9 @@ async fn ask(client: &mut Client, line: &str) -> anyhow::Result<String> {
             Ok(Some(Message::Text(answer))) => return Ok(answer),
             Ok(Some(Message::Binary(_))) => bail!("the server answers text with bytes"),
             Ok(None) | Err(_) => {
-                println!("* the server is gone");
+                say!("* the server is gone");
                 client.reconnect().await?;
-                println!("* it is there again");
+                say!("* it is there again");
             }
         }
     }
@@ -99,7 +102,7 @@ async fn send_file(client: &mut Client, path: &Path) -> anyhow::Result<()> {
         Ok(())
     };
     tokio::try_join!(send, receive)?;
-    println!("{name}: {} bytes there and back, the same", file.len());
+    say!("{name}: {} bytes there and back, the same", file.len());
     Ok(())
 }
 

@@ -11,7 +11,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use localhub_examples::ipc::{Connection, Message, Server};
+use localhub_examples::{
+    ipc::{Connection, Message, Server},
+    say,
+};
 use tokio::signal;
 
 /// Sends text back in capitals, and bytes as they are.
@@ -34,13 +37,13 @@ async fn main() -> ExitCode {
 
 async fn run(name: &str) -> anyhow::Result<()> {
     let mut server = Server::bind(name).await?;
-    println!("serving as {name}");
+    say!("serving as {name}");
     while let Some((client, connection)) = server.accept().await {
-        println!("{client} has connected");
+        say!("{client} has connected");
         tokio::spawn(async move {
             match echo(connection).await {
-                Ok(messages) => println!("{client} has finished, messages: {messages}"),
-                Err(error) => println!("{client} is gone: {error}"),
+                Ok(messages) => say!("{client} has finished, messages: {messages}"),
+                Err(error) => say!("{client} is gone: {error}"),
             }
         });
     }

@@ -22,6 +22,7 @@ use jsonrpsee_core::client::{
 use jsonrpsee_core::params::{BatchRequestBuilder, ObjectParams};
 use jsonrpsee_core::rpc_params;
 use localhub_client::{ByteStream, Options};
+use localhub_examples::say;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::io::{BufReader, Lines, ReadHalf, WriteHalf};
 
@@ -50,13 +51,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn call(calculator: &JsonRpc) -> Result<(), anyhow::Error> {
     let difference: i64 = calculator.request("subtract", [42, 23]).await?;
-    println!("by position: 42 - 23 = {difference}");
+    say!("by position: 42 - 23 = {difference}");
 
     let mut named = ObjectParams::new();
     named.insert("subtrahend", 23)?;
     named.insert("minuend", 42)?;
     let difference: i64 = calculator.request("subtract", named).await?;
-    println!("by name: 42 - 23 = {difference}");
+    say!("by name: 42 - 23 = {difference}");
 
     for (what, method, params) in [
         ("1 / 0", "divide", rpc_params![1, 0]),
@@ -66,7 +67,7 @@ async fn call(calculator: &JsonRpc) -> Result<(), anyhow::Error> {
         match calculator.request::<i64, _>(method, params).await {
             Err(Error::Call(error)) => {
                 let data = error.data().map_or("no data", |data| data.get());
-                println!("{what}: {} ({}, {data})", error.message(), error.code());
+                say!("{what}: {} ({}, {data})", error.message(), error.code());
             }
             other => bail!("{what}: {other:?}"),
         }
@@ -76,14 +77,14 @@ async fn call(calculator: &JsonRpc) -> Result<(), anyhow::Error> {
     calculator.notification("add", [40]).await?;
     calculator.notification("add", [2]).await?;
     let total: i64 = calculator.request("total", rpc_params![]).await?;
-    println!("after two notifications: total {total}");
+    say!("after two notifications: total {total}");
 
     let mut batch = BatchRequestBuilder::new();
     batch.insert("subtract", [5, 3])?;
     batch.insert("divide", [9, 3])?;
     batch.insert("divide", [9, 0])?;
     let answers = calculator.batch_request::<i64>(batch).await?;
-    println!(
+    say!(
         "a batch: {} done, {} failed",
         answers.num_successful_calls(),
         answers.num_failed_calls()
@@ -97,12 +98,12 @@ async fn call(calculator: &JsonRpc) -> Result<(), anyhow::Error> {
             calculator.request::<i64, _>("subtract", [4, 2]),
             calculator.request::<i64, _>("subtract", [5, 2]),
         )?;
-        println!("pipelined: {answers:?}, while `wait_for` waits");
+        say!("pipelined: {answers:?}, while `wait_for` waits");
         calculator.notification("add", [58]).await?;
         Ok(answers)
     };
     let (total, _) = tokio::try_join!(wait, quick)?;
-    println!("pipelined: `wait_for` saw {total}");
+    say!("pipelined: `wait_for` saw {total}");
     Ok(())
 }
 

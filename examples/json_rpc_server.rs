@@ -16,6 +16,7 @@ use jsonrpsee_core::server::{MethodResponse, Methods, RpcModule};
 use jsonrpsee_core::{RegisterMethodError, traits::ToRpcParams};
 use jsonrpsee_types::{ErrorCode, ErrorObject, ErrorObjectOwned, Id};
 use localhub_client::{ByteStream, Client};
+use localhub_examples::say;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -53,7 +54,7 @@ async fn main() -> ExitCode {
 async fn run(service: &str) -> anyhow::Result<()> {
     let hub = Client::connect("json-rpc-server").await?;
     let mut requests = hub.serve(service).await?;
-    println!("serving {service}");
+    say!("serving {service}");
     while let Some(request) = requests.next().await {
         let caller = request.caller().name.clone();
         tokio::spawn(async move {
@@ -62,8 +63,8 @@ async fn run(service: &str) -> anyhow::Result<()> {
                 Err(error) => Err(error.into()),
             };
             match outcome {
-                Ok(()) => println!("{caller} has finished"),
-                Err(error) => println!("{caller} is gone: {error:#}"),
+                Ok(()) => say!("{caller} has finished"),
+                Err(error) => say!("{caller} is gone: {error:#}"),
             }
         });
     }

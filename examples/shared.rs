@@ -5,7 +5,8 @@ mod version;
 
 pub use version::Version;
 
-use std::{io, process::ExitCode};
+use std::io::{self, Write as _};
+use std::{fmt, process::ExitCode};
 
 use localhub_client::Error;
 
@@ -26,6 +27,23 @@ pub fn exit_code(program: &str, outcome: anyhow::Result<()>) -> ExitCode {
     }
     eprintln!("{program}: {error:#}"); // with its causes
     ExitCode::FAILURE
+}
+
+/// Prints a line, as `println!` does, but ends the program when nobody reads it any more: `head` has enough.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::print_line(format_args!($($text)*))
+    };
+}
+
+/// What [`say!`] does.
+#[expect(clippy::disallowed_methods, reason = "nobody is left to tell")]
+pub fn print_line(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        let code = u8::from(error.kind() != io::ErrorKind::BrokenPipe);
+        std::process::exit(code.into());
+    }
 }
 
 /// The README, whose program is compiled as a test.

@@ -19,6 +19,7 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use localhub_client::{Channel, Client, ConnectionState, Error, Join, Payload};
+use localhub_examples::say;
 use serde_json::{Value, json};
 use sysinfo::{Disks, Networks, System};
 use tokio::{signal, time, time::Instant};
@@ -43,7 +44,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let channel = client
         .join_with("sysmon", Join::new().state(&state)?)
         .await?;
-    println!(
+    say!(
         "publishing every {} ms in channel sysmon (ctrl-c ends it)",
         args.interval_ms
     );

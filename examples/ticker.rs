@@ -21,6 +21,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use localhub_client::{Channel, Message, Options, Payload};
+use localhub_examples::say;
 use serde::{Deserialize, Serialize};
 use tokio::{signal, time};
 
@@ -75,7 +76,7 @@ async fn run(role: Role) -> anyhow::Result<()> {
 }
 
 async fn feed(channel: &Channel) -> anyhow::Result<()> {
-    println!("feeding channel {} (ctrl-c ends it)", channel.name());
+    say!("feeding channel {} (ctrl-c ends it)", channel.name());
     let mut prices = [("ACME", 12_000_i64), ("GLOBEX", 4_550), ("INITECH", 980)];
     let mut rounds = time::interval(Duration::from_millis(250));
     let mut round = 0;
@@ -100,14 +101,14 @@ async fn feed(channel: &Channel) -> anyhow::Result<()> {
 async fn view(channel: &Channel, filter: &str) -> anyhow::Result<()> {
     let mut changes = channel.subscribe_live(filter).await?;
     let snapshot = channel.snapshot(filter).await?;
-    println!("snapshot of {filter} at offset {}", snapshot.offset);
+    say!("snapshot of {filter} at offset {}", snapshot.offset);
     snapshot.values.iter().try_for_each(show)?;
 
     while let Some(change) = changes.next().await {
         match change {
             Ok(message) if message.offset() <= snapshot.offset => {} // in the snapshot
             Ok(message) => show(&message)?,
-            Err(gap) => println!("{gap}"),
+            Err(gap) => say!("{gap}"),
         }
     }
     Ok(())

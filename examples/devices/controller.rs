@@ -21,6 +21,7 @@ use contract::{Action, Body, CHANNEL, Device, DeviceType, Message, Outcome, Prob
 use localhub_client::{
     Channel, Client, CommandId, ConnectionState, ConnectionStates, Failure, Incoming, Payload, Put,
 };
+use localhub_examples::say;
 use serde_json::{Value, json};
 use tokio::{signal, sync::Mutex, time};
 
@@ -52,7 +53,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let controller = Arc::new(Controller::new(client.join(CHANNEL).await?, &args));
     controller.show_all().await?;
     let mut service = client.serve(SERVICE).await?;
-    println!(
+    say!(
         "serving {SERVICE}, version {} (ctrl-c ends it)",
         contract::VERSION
     );
@@ -150,7 +151,7 @@ impl Controller {
             let message = format!("a {} does not do that", device.device_type);
             return Err(Problem::new("not_supported", message));
         }
-        println!("{device_id} begins {id}");
+        say!("{device_id} begins {id}");
         device.busy = true;
         self.tell(&device, "started", id).await;
         let done = self.act(action, device.done).await;
@@ -158,7 +159,7 @@ impl Controller {
         device.done += u32::from(done.is_ok());
         let event = if done.is_ok() { "finished" } else { "failed" };
         self.tell(&device, event, id).await;
-        println!("{device_id} {event} {id}");
+        say!("{device_id} {event} {id}");
         Ok(match done {
             Ok(result) => Outcome::Ok { result },
             Err(error) => Outcome::Failed { error },
@@ -181,7 +182,7 @@ impl Controller {
             Action::Print { text, pages } => {
                 for page in 1..=pages {
                     time::sleep(self.page_time).await;
-                    println!("page {page} of {pages}: {text:?}");
+                    say!("page {page} of {pages}: {text:?}");
                 }
                 Ok(json!({ "pages": pages }))
             }
@@ -234,14 +235,17 @@ impl Controller {
         }
     }
 
-    /// Shows the devices whenever the client is back: the broker may have been started anew, and then it knows of no
-    /// states. That is not always to be seen, as a slow reader is told the last state of the connection only.
+    /// Shows the devices again in each new session: the states were those of the one before.
     async fn show_again(&self, mut connection: ConnectionStates) {
+        let mut known = 1;
         while let Some(state) = connection.next().await {
-            if let ConnectionState::Connected { resumed: Some(_) } = state
-                && let Err(error) = self.show_all().await
+            if let ConnectionState::Connected { session, .. } = state
+                && session > known
             {
-                eprintln!("device_controller: {error}");
+                known = session;
+                if let Err(error) = self.show_all().await {
+                    eprintln!("device_controller: {error}");
+                }
             }
         }
     }

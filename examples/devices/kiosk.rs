@@ -22,7 +22,7 @@ use contract::{Action, Body, CHANNEL, Device, DeviceType, Message, Outcome, SERV
 use localhub_client::{
     Client, CommandId, ContentType, Gap, LiveMap, MapChange, Messages, Payload, Reply,
 };
-use localhub_examples::Version;
+use localhub_examples::{Version, say};
 
 /// Sends commands to the device controller, and shows what comes of them.
 #[derive(Parser)]
@@ -57,7 +57,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         args,
     };
     if let Err(error) = kiosk.snapshot().await {
-        println!("no snapshot: {error:#}");
+        say!("no snapshot: {error:#}");
     }
 
     let pages = kiosk.args.pages;
@@ -70,7 +70,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         first.payload() == second.payload(),
         "another answer to the same command"
     );
-    println!(
+    say!(
         "sent twice, printed once: the same {} bytes",
         second.payload().len()
     );
@@ -119,7 +119,8 @@ impl Kiosk {
         let device_types = self.args.devices.clone();
         let request = self.payload(Body::SnapshotRequest { device_types })?;
         let request = self.client.request(SERVICE, "snapshot").payload(request);
-        let reply = request.send().await?;
+        // The kiosk may be started first.
+        let reply = request.wait_for_handler().send().await?;
         let Body::Snapshot { devices } = Message::read(reply.decode()?)?.body else {
             bail!("the controller answers with something else than a snapshot");
         };
@@ -150,7 +151,7 @@ impl Kiosk {
                 biased;
                 change = self.states.changed() => match change? {
                     MapChange::Set(state) => self.show_state("state", &state)?,
-                    MapChange::Deleted { topic } => println!("gone  {topic}"),
+                    MapChange::Deleted { topic } => say!("gone  {topic}"),
                 },
                 event = self.events.next() => {
                     self.show_event(event.context("the hub has gone")?)?;
@@ -193,7 +194,7 @@ impl Kiosk {
         let event = match event {
             Ok(event) => event,
             Err(gap) => {
-                println!("{gap}");
+                say!("{gap}");
                 return Ok(());
             }
         };
@@ -204,7 +205,7 @@ impl Kiosk {
         } = Message::read(event.decode()?)?.body
             && self.events_seen.insert(event_id)
         {
-            println!("event  {device_id} {event}");
+            say!("event  {device_id} {event}");
         }
         Ok(())
     }
@@ -218,7 +219,7 @@ fn show(what: &str, device: &Device) {
         done,
     } = device;
     let does = if *busy { "busy" } else { "idle" };
-    println!("{what}  {device_id} ({device_type}) is {does}, {done} done");
+    say!("{what}  {device_id} ({device_type}) is {does}, {done} done");
 }
 
 fn show_response(reply: &Reply) -> anyhow::Result<()> {
@@ -230,9 +231,9 @@ fn show_response(reply: &Reply) -> anyhow::Result<()> {
         bail!("the controller answers with something else than a response");
     };
     match outcome {
-        Outcome::Ok { result } => println!("OK  {device_id} {result}"),
-        Outcome::Rejected { error } => println!("REJECTED  {device_id} {error}"),
-        Outcome::Failed { error } => println!("FAILED  {device_id} {error}"),
+        Outcome::Ok { result } => say!("OK  {device_id} {result}"),
+        Outcome::Rejected { error } => say!("REJECTED  {device_id} {error}"),
+        Outcome::Failed { error } => say!("FAILED  {device_id} {error}"),
     }
     Ok(())
 }

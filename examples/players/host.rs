@@ -27,6 +27,7 @@ use localhub_client::{
     Change, Channel, Client, ClientId, ConnectionState, ConnectionStates, Failure, Incoming,
     Payload, Presence, Resumed,
 };
+use localhub_examples::say;
 use tokio::signal;
 
 /// Serves a driver to players and to whoever directs them.
@@ -49,7 +50,7 @@ async fn run() -> anyhow::Result<()> {
         clients: Mutex::default(),
     });
     let mut service = client.serve(PLAYERS).await?;
-    println!("serving {PLAYERS}, version {VERSION} (ctrl-c ends it)");
+    say!("serving {PLAYERS}, version {VERSION} (ctrl-c ends it)");
     let answering = host.clone();
     tokio::select! {
         () = service.run(16, move |request| answer(answering.clone(), request)) => {}
@@ -104,11 +105,12 @@ impl Host {
     /// Forgets all players when a broker was started anew: it gives the ids of clients again, and
     /// to others. The players register again.
     async fn begin_anew(&self, mut connection: ConnectionStates) {
+        let mut known = 1;
         while let Some(state) = connection.next().await {
-            if let ConnectionState::Connected {
-                resumed: Some(Resumed { lost: None, .. }),
-            } = state
+            if let ConnectionState::Connected { session, .. } = state
+                && session > known
             {
+                known = session;
                 self.forget(|_| true).await;
             }
         }

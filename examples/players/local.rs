@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use localhub_client::{Error, Failure};
-use localhub_examples::Version;
+use localhub_examples::{Version, say};
 
 use super::driver::{
     Metadata, PlayerDriver, PlayerInfo, PlayerState, PlayerStatus, Timeline, VERSION,
@@ -41,7 +41,7 @@ impl LocalDriver {
         let mut players = self.players();
         let player = players.by_name.get_mut(name).ok_or_else(|| unknown(name))?;
         change(player);
-        println!("{name}: {player:?}");
+        say!("{name}: {player:?}");
         Ok(())
     }
 }
@@ -56,7 +56,7 @@ impl PlayerDriver for LocalDriver {
         if players.by_name.contains_key(&player) {
             return Err(failed("already_registered", &player));
         }
-        println!("{player} is registered: {info:?}");
+        say!("{player} is registered: {info:?}");
         let new = Player {
             device: None,
             state: PlayerState::Stopped,
@@ -75,7 +75,7 @@ impl PlayerDriver for LocalDriver {
             .remove(&player)
             .ok_or_else(|| unknown(&player))?;
         players.preferred.take_if(|preferred| *preferred == player);
-        println!("{player} is unregistered");
+        say!("{player} is unregistered");
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use driver::{
     VERSION,
 };
 use localhub_client::{Client, Code, Error};
-use localhub_examples::Version;
+use localhub_examples::{Version, say};
 use tokio::{signal, time};
 
 /// Plays silence on a device.
@@ -110,6 +110,6 @@ async fn register(host: &impl PlayerDriver, args: &Args) -> Result<(), Error> {
         .await?;
     host.update_player_state(player.clone(), PlayerState::Playing)
         .await?;
-    println!("{player} plays on {}", args.device);
+    say!("{player} plays on {}", args.device);
     Ok(())
 }

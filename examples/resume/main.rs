@@ -24,6 +24,7 @@ use localhub_client::endpoint::Endpoint;
 use localhub_client::{
     Channel, Client, ConnectionState, ConnectionStates, Messages, Options, Payload, Resumed,
 };
+use localhub_examples::say;
 use relay::Relay;
 use tokio::sync::oneshot;
 use tokio::{signal, time};
@@ -89,13 +90,13 @@ async fn run(cuts: u32) -> anyhow::Result<()> {
             ..
         } = resumed(&mut states).await?;
         let lost = lost.map_or_else(|| "nobody knows".to_owned(), |lost| lost.to_string());
-        println!("cut {cut}: recovered {recovered}, replayed {replayed}, lost {lost}");
+        say!("cut {cut}: recovered {recovered}, replayed {replayed}, lost {lost}");
     }
 
     let _ = stop.send(());
     let published = publishing.await??;
     let tally = reading.await??;
-    println!(
+    say!(
         "{published} numbers published: {} seen once, {} twice, {} never; {} gaps",
         tally.numbers_seen(1),
         tally.numbers_seen(2),
@@ -132,6 +133,7 @@ async fn resumed(states: &mut ConnectionStates) -> anyhow::Result<Resumed> {
     while let Some(state) = states.next().await {
         if let ConnectionState::Connected {
             resumed: Some(resumed),
+            ..
         } = state
         {
             return Ok(resumed);
@@ -187,7 +189,7 @@ async fn read(mut numbers: Messages) -> anyhow::Result<Tally> {
             }
             Err(gap) => {
                 tally.gaps += 1;
-                println!("{gap}");
+                say!("{gap}");
             }
         }
     }
