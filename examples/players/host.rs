@@ -25,7 +25,7 @@ use driver::{PLAYERS, PlayerDriver, PlayerInfo, VERSION};
 use local::LocalDriver;
 use localhub_client::{
     Change, Channel, Client, ClientId, ConnectionState, ConnectionStates, Failure, Incoming,
-    Payload, Presence, Resumed,
+    Payload, Presence,
 };
 use localhub_examples::say;
 use tokio::signal;
