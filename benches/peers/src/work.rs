@@ -98,22 +98,12 @@ pub fn round_trips(protocol: &dyn Protocol, size: usize, count: usize) -> Result
     let mut b = protocol.link("ping", "pong", size)?;
     let mut a = protocol.link("pong", "ping", size)?;
     thread::scope(|scope| {
-        let echo = scope.spawn(move || -> Result<()> {
-            for _ in 0..WARM_UP + count {
-                b.receive()?;
-                b.send()?;
-            }
-            Ok(())
-        });
-        let mut times = Vec::with_capacity(count);
-        for trip in 0..WARM_UP + count {
-            let start = Instant::now();
-            a.send()?;
-            a.receive()?;
-            if trip >= WARM_UP {
-                times.push(start.elapsed().as_nanos() as f64 / 1_000.0);
-            }
-        }
+        let echo = scope.spawn(move || b.echo(WARM_UP + count));
+        let times = a.ping(WARM_UP + count)?;
+        let mut times: Vec<_> = times[WARM_UP..]
+            .iter()
+            .map(|time| time.as_nanos() as f64 / 1_000.0)
+            .collect();
         echo.join().map_err(|_| anyhow!("the echo panicked"))??;
         times.sort_by(f64::total_cmp);
         Ok(times)

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -57,13 +57,42 @@ pub trait Publisher: Send {
     fn publish(&mut self, count: u64) -> Result<()>;
 }
 
-/// One end of a round trip.
+/// One end of round trips.
 pub trait Link: Send {
+    /// Sends a message and waits for the one that comes back, so many times: how long each took.
+    fn ping(&mut self, count: usize) -> Result<Vec<Duration>>;
+
+    /// Sends a message for each that comes, so many times.
+    fn echo(&mut self, count: usize) -> Result<()>;
+}
+
+/// A link that blocks its thread.
+pub trait Blocking: Send {
     /// Publishes one message.
     fn send(&mut self) -> Result<()>;
 
     /// Waits for one message.
     fn receive(&mut self) -> Result<()>;
+}
+
+impl<T: Blocking> Link for T {
+    fn ping(&mut self, count: usize) -> Result<Vec<Duration>> {
+        let times = (0..count).map(|_| {
+            let start = Instant::now();
+            self.send()?;
+            self.receive()?;
+            Ok(start.elapsed())
+        });
+        times.collect()
+    }
+
+    fn echo(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            self.receive()?;
+            self.send()?;
+        }
+        Ok(())
+    }
 }
 
 /// The broker of that name, whose socket is in the directory.
@@ -188,7 +217,7 @@ impl Subscriber for WireClient {
     }
 }
 
-impl Link for WireClient {
+impl Blocking for WireClient {
     fn send(&mut self) -> Result<()> {
         Ok(self.opened.stream.write_all(&self.opened.message)?)
     }

@@ -3,7 +3,7 @@
 //! Each client has a runtime of its own with one thread, which is the caller's.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use localhub_client::{Channel, Client, Endpoint, Messages, Options};
@@ -52,14 +52,14 @@ impl Protocol for Sdk {
         let (client, channel) = runtime.block_on(self.join())?;
         let messages = runtime.block_on(channel.subscribe_live(hears))?;
         Ok(Box::new(SdkLink {
-            messages,
-            publisher: SdkPublisher {
+            ends: Some(Ends {
+                messages,
                 channel,
                 topic: says.into(),
                 payload: vec![b'x'; size],
-                client: Some(client),
-                runtime,
-            },
+            }),
+            client: Some(client),
+            runtime,
         }))
     }
 }
@@ -151,28 +151,73 @@ impl Drop for SdkPublisher {
     }
 }
 
+/// The round trips are made in a task, as applications do: the runtime asks the system for news before it goes on
+/// with the future of its `block_on`.
 struct SdkLink {
-    messages: Messages,
-    publisher: SdkPublisher,
+    ends: Option<Ends>,
+    client: Option<Client>,
+    runtime: Runtime,
 }
 
-impl Link for SdkLink {
-    fn send(&mut self) -> Result<()> {
-        let SdkPublisher {
-            channel,
-            topic,
-            payload,
-            runtime,
-            ..
-        } = &self.publisher;
-        Ok(runtime.block_on(channel.publish(topic, &payload[..]))?)
+/// What a task takes with it.
+struct Ends {
+    messages: Messages,
+    channel: Channel,
+    topic: String,
+    payload: Vec<u8>,
+}
+
+impl Ends {
+    async fn send(&self) -> Result<()> {
+        Ok(self
+            .channel
+            .publish(&self.topic, &self.payload[..])
+            .await?)
     }
 
-    fn receive(&mut self) -> Result<()> {
-        match self.publisher.runtime.block_on(self.messages.next()) {
+    async fn receive(&mut self) -> Result<()> {
+        match self.messages.next().await {
             Some(Ok(_)) => Ok(()),
             _ => bail!("a message did not come back"),
         }
+    }
+}
+
+impl Link for SdkLink {
+    fn ping(&mut self, count: usize) -> Result<Vec<Duration>> {
+        let mut ends = self.ends.take().context("used once")?;
+        let work = self.runtime.spawn(async move {
+            let mut times = Vec::with_capacity(count);
+            for _ in 0..count {
+                let start = Instant::now();
+                ends.send().await?;
+                ends.receive().await?;
+                times.push(start.elapsed());
+            }
+            Ok(times)
+        });
+        self.runtime.block_on(work)?
+    }
+
+    fn echo(&mut self, count: usize) -> Result<()> {
+        let mut ends = self.ends.take().context("used once")?;
+        let client = self.client.clone().context("used once")?;
+        let work = self.runtime.spawn(async move {
+            for _ in 0..count {
+                ends.receive().await?;
+                ends.send().await?;
+            }
+            // The last message is on its way when this ends.
+            client.flush().await?;
+            Ok(())
+        });
+        self.runtime.block_on(work)?
+    }
+}
+
+impl Drop for SdkLink {
+    fn drop(&mut self) {
+        close(&self.runtime, self.client.take());
     }
 }
 

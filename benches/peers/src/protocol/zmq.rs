@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use zmq::{Context, Message, PUB, SUB, Socket, SocketType, XPUB, XSUB};
 
-use super::{Link, Protocol, Publisher, Received, Subscriber};
+use super::{Blocking, Link, Protocol, Publisher, Received, Subscriber};
 use crate::stream::SILENCE_MAX;
 
 /// A proxy.
@@ -142,7 +142,7 @@ struct ZmqLink {
     hearer: Socket,
 }
 
-impl Link for ZmqLink {
+impl Blocking for ZmqLink {
     fn send(&mut self) -> Result<()> {
         Ok(self.speaker.send(&self.message[..], 0)?)
     }

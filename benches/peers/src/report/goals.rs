@@ -68,6 +68,12 @@ fn goals(results: &Results) -> Vec<Goal> {
             "≤ 1.3 × relay",
             ratio(Work::RoundTrip, 500, "localhub", "relay"),
         ),
+        at_most(
+            1.6,
+            "round trip on one core, SDK, median",
+            "≤ 1.6 × relay",
+            ratio(Work::RoundTrip, 500, "localhub-sdk", "relay"),
+        ),
         at_least(
             2.0,
             "64 B, 1→1, through the SDK",
