@@ -161,7 +161,9 @@ impl Request {
 
     /// Makes the request a command with an id of the application's own, or sends a command again.
     ///
-    /// Another command needs another id. A later id must be higher: see [`CommandId`].
+    /// Another command needs another id. A later id must be higher: see [`CommandId`]. A broker that
+    /// was started anew knows nothing of earlier commands: what is sent again to it is carried out
+    /// again.
     pub fn command_id(mut self, id: impl Into<CommandId>) -> Self {
         self.command = Some(id.into());
         self

@@ -73,7 +73,8 @@ pub enum Lease {
     /// It has it.
     Held {
         /// The number of the lease, higher than those of all leases before it: what the holder of
-        /// an old one does late can be told from what the new one does.
+        /// an old one does late can be told from what the new one does. A broker that is started
+        /// anew counts from the beginning.
         fence: u64,
     },
     /// Another client took it over, and this one does not serve it any more.

@@ -1,17 +1,28 @@
 //! The invariants: each is a function that takes a history and says what is wrong with it.
 
 mod broker;
+mod commands;
 mod guards;
+mod leases;
 mod messages;
+mod requests;
 mod sessions;
 mod streams;
+mod tally;
 
 pub(crate) use broker::{faults_heal, the_broker_stays_small};
+pub(crate) use commands::{
+    answers_stay, commands_are_done_once, ids_are_not_reused, not_done_is_not_done,
+};
 pub(crate) use guards::{Guard, guards};
+pub(crate) use leases::{
+    fences_grow, holders_are_asked, leases_have_one_holder, the_lease_finds_its_heir,
+};
 pub(crate) use messages::{
     calls_in_turn_keep_their_order, nothing_comes_twice, nothing_is_invented, offsets_agree,
     refused_is_refused, senders_keep_their_order,
 };
+pub(crate) use requests::{plain_requests_are_done_once, replies_are_true, requests_end_once};
 pub(crate) use sessions::{
     deaths, deaths_are_told, presence_is_true, the_window_holds, who_is_replaced_is_fenced,
 };
@@ -32,7 +43,7 @@ pub(crate) struct Violation {
 pub(crate) type Check = fn(&History) -> Vec<Violation>;
 
 /// The invariants with their numbers.
-pub(crate) const CHECKS: [(&str, &str, Check); 16] = [
+pub(crate) const CHECKS: [(&str, &str, Check); 27] = [
     ("I1", "nothing is invented or changed", nothing_is_invented),
     ("I2", "nothing comes twice", nothing_comes_twice),
     ("I3", "nothing is lost silently", nothing_is_silent),
@@ -52,6 +63,25 @@ pub(crate) const CHECKS: [(&str, &str, Check); 16] = [
     ),
     ("I10", "the window holds", the_window_holds),
     ("I11", "refused is refused", refused_is_refused),
+    ("I12", "a request has one outcome", requests_end_once),
+    ("I12", "what is replied was done", replies_are_true),
+    (
+        "I12",
+        "a plain request is done once at most",
+        plain_requests_are_done_once,
+    ),
+    (
+        "I13",
+        "a command is done once at most",
+        commands_are_done_once,
+    ),
+    ("I13", "what was not done is not", not_done_is_not_done),
+    ("I13", "a command has one answer", answers_stay),
+    ("I13", "an id is for one command", ids_are_not_reused),
+    ("I14", "a lease has one holder", leases_have_one_holder),
+    ("I14", "fences grow", fences_grow),
+    ("I14", "who has the lease is asked", holders_are_asked),
+    ("I14", "a lease finds its heir", the_lease_finds_its_heir),
     (
         "I15",
         "who is replaced is fenced",

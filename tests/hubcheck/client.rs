@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use localhub_client::admin::{self, HubView};
 use localhub_client::{
-    Channel, Client, ClientId, Code, Endpoint, Error, Gap, Message, Messages, Options,
+    Channel, Client, ClientId, Code, Endpoint, Error, Gap, Message, Messages, Options, Service,
 };
 use localhub_tests::Rng;
 use tokio::sync::watch;
 
+use crate::asker::ask;
+use crate::handler::{serve, serve_itself};
+use crate::holder::{compete, list};
 use crate::plan::{
     AUDITOR, CHANNELS, EVERYTHING, FILTERS, FIRST_MIXED, LOBBY, TOPICS, channel_name, client_name,
-    client_of, inbox_messages, is_watcher, session_ttl, topic_name,
+    client_of, inbox_messages, is_competitor, is_watcher, session_ttl, topic_name,
 };
 use crate::record::{DIRECT, Event, NONE, Recorder, hash, now};
 use crate::watcher::{at_once, watch};
@@ -60,6 +63,14 @@ pub(crate) struct Actor {
     pub(crate) peers: RefCell<Vec<ClientId>>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) number: Cell<u64>,
+    /// The number of the next request.
+    pub(crate) asked: Cell<u64>,
+    /// How many requests of others it has begun to do.
+    pub(crate) executions: Cell<u64>,
+    /// What it serves until it ends.
+    pub(crate) served: RefCell<Vec<Service>>,
+    /// Where the process writes its records.
+    pub(crate) records: PathBuf,
     streams: Cell<u64>,
 }
 
@@ -127,6 +138,10 @@ async fn act(
         peers: RefCell::default(),
         rng: RefCell::new(Rng::new(part.seed)),
         number: Cell::new(0),
+        asked: Cell::new(0),
+        executions: Cell::new(0),
+        served: RefCell::default(),
+        records: part.records,
         streams: Cell::new(0),
     });
     actor.run().await
@@ -174,9 +189,19 @@ impl Actor {
             tasks.spawn_local(watch(self.clone(), lobby.clone()));
         }
         tasks.spawn_local(self.clone().count_refusals());
+        let mut serving = tokio::task::JoinSet::new();
+        if self.is_auditor() {
+            tasks.spawn_local(list(self.clone()));
+        } else {
+            serving.spawn_local(serve(self.clone()));
+            serving.spawn_local(serve_itself(self.clone()));
+        }
+        if is_competitor(client_of(self.sender)) {
+            tasks.spawn_local(compete(self.clone()));
+        }
         println!("ready");
         if !self.is_auditor() {
-            send(&self).await;
+            tokio::join!(send(&self), ask(self.clone()));
         }
         self.reached(Phase::Quiet).await;
         // Whatever became of the session meanwhile: in the end everything is settled.
@@ -193,6 +218,11 @@ impl Actor {
         println!("drained");
         self.reached(Phase::End).await;
         tasks.abort_all();
+        serving.shutdown().await;
+        self.served.borrow_mut().clear();
+        // What it does not serve any more is answered: the broker may not hear the goodbye of a client that
+        // goes while something is written to it.
+        let _ = self.client.flush().await;
         self.client.clone().close().await
     }
 
@@ -407,7 +437,7 @@ impl Actor {
     }
 
     /// The epoch and the session, if they are the same before and after asking.
-    async fn identify(&self) -> Option<(u64, u64)> {
+    pub(crate) async fn identify(&self) -> Option<(u64, u64)> {
         let before = self.client.id().0;
         let hub: HubView = self.client.admin(admin::STATUS, &()).await.ok()?;
         let session = self.client.id().0;
@@ -426,7 +456,7 @@ impl Actor {
         let _ = self.phase.clone().wait_for(|now| *now >= phase).await;
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(
             self.client.connection().current(),
             localhub_client::ConnectionState::Closed { .. }
@@ -437,7 +467,7 @@ impl Actor {
         client_of(self.sender) == AUDITOR
     }
 
-    fn next_stream(&self) -> u64 {
+    pub(crate) fn next_stream(&self) -> u64 {
         self.streams.replace(self.streams.get() + 1)
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
+use crate::calls::Calls;
 use crate::plan::{client_of, takes};
 use crate::record::{DIRECT, Event, NONE, Record, outcome, read};
 
@@ -22,6 +23,8 @@ pub(crate) struct History {
     pub(crate) sessions: HashMap<u64, HashSet<(u64, u64)>>,
     /// What the clients told of themselves beside that, by process.
     pub(crate) told: BTreeMap<u64, Vec<Record>>,
+    /// Requests, commands and leases.
+    pub(crate) calls: Calls,
     /// What the runner did and saw.
     pub(crate) runner: Vec<Record>,
     /// Which message has which offset, as far as anybody heard it; all that was heard.
@@ -221,14 +224,23 @@ impl History {
                         stream.take(record);
                     }
                 }
+                Event::Asked { .. }
+                | Event::Outcome { .. }
+                | Event::Executing { .. }
+                | Event::Answered { .. }
+                | Event::Lease { .. }
+                | Event::Listed { .. }
+                | Event::Leased { .. } => {}
                 _ => told.push(*record),
             }
         }
+        self.calls.add(sender, records);
         self.streams.extend(streams.into_values());
     }
 
     /// Finds out which message has which offset. To be called when all is there.
     pub(crate) fn index(&mut self) {
+        self.calls.index();
         for stream in self.streams.iter().filter(|stream| !stream.is_direct()) {
             let row = self.rows.entry((stream.epoch, stream.channel)).or_default();
             for heard in stream.heard() {

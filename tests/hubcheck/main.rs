@@ -5,11 +5,19 @@
 //! told in `docs/testing.md`.
 
 #[cfg(unix)]
+mod asker;
+#[cfg(unix)]
+mod calls;
+#[cfg(unix)]
 mod check;
 #[cfg(unix)]
 mod client;
 #[cfg(unix)]
+mod handler;
+#[cfg(unix)]
 mod history;
+#[cfg(unix)]
+mod holder;
 #[cfg(unix)]
 mod nemesis;
 #[cfg(unix)]

@@ -57,8 +57,11 @@ pub(crate) async fn torment(run: &mut Run, time: Duration) -> io::Result<()> {
         if now >= next && began.elapsed().as_secs() % 4 != 3 {
             next = now + Duration::from_millis(20 + run.rng.below(200));
             let client = AUDITOR + 1 + run.rng.below(CLIENTS - AUDITOR - 1);
-            if undos.iter().all(|undo| undo.client != client) {
-                undos.extend(strike(run, client)?);
+            let other = AUDITOR + 1 + run.rng.below(CLIENTS - AUDITOR - 1);
+            let free = |client| undos.iter().all(|undo| undo.client != client);
+            if free(client) {
+                let other = (other != client && free(other)).then_some(other);
+                undos.extend(strike(run, client, other)?);
             }
         }
         let wait = undos.iter().map(|undo| undo.at).chain([next]).min();
@@ -76,8 +79,11 @@ pub(crate) async fn torment(run: &mut Run, time: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Does something to a client.
-fn strike(run: &mut Run, client: u64) -> io::Result<Option<Undo>> {
+/// Does something to a client; now and then to another one, too.
+fn strike(run: &mut Run, client: u64, other: Option<u64>) -> io::Result<Option<Undo>> {
+    // One who asks and one who is asked may die at once.
+    let both: Vec<u64> = [client].into_iter().chain(other).collect();
+    let killed = &both[..1 + run.rng.below(both.len() as u64) as usize];
     let lasts = match run.rng.below(4) {
         0 => Duration::from_millis(1_000 + run.rng.below(2_500)),
         _ => Duration::from_millis(run.rng.below(500)),
@@ -93,7 +99,7 @@ fn strike(run: &mut Run, client: u64) -> io::Result<Option<Undo>> {
     let Some(proxy) = run.proxy(client) else {
         return Ok(match chance {
             0..4 => {
-                run.restart(client)?;
+                run.restart(killed)?;
                 None
             }
             4..12 => {
@@ -108,7 +114,7 @@ fn strike(run: &mut Run, client: u64) -> io::Result<Option<Undo>> {
     };
     Ok(match chance {
         0..2 => {
-            run.restart(client)?;
+            run.restart(killed)?;
             None
         }
         2..3 => {

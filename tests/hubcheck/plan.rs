@@ -38,6 +38,18 @@ pub(crate) const MEMORY_BYTES: u64 = 512 << 20;
 /// The largest payload.
 pub(crate) const PAYLOAD_BYTES: usize = 1 << 20;
 
+/// The services that several clients serve.
+pub(crate) const SERVICES: u64 = 3;
+
+/// The service that one client has at a time.
+pub(crate) const SOLE: u64 = 3;
+
+/// From this number on, places of requests are clients, by name.
+pub(crate) const BY_CLIENT: u64 = 16;
+
+/// From this number on, places of requests are sessions.
+pub(crate) const BY_SESSION: u64 = 1 << 62;
+
 /// The broker's configuration.
 pub(crate) fn configuration() -> String {
     format!(
@@ -73,6 +85,24 @@ pub(crate) fn is_proxied(client: u64) -> bool {
 /// Whether the client looks at who is in the lobby.
 pub(crate) fn is_watcher(client: u64) -> bool {
     client == AUDITOR || client == 3
+}
+
+/// The service that the client serves with others; the auditor serves none.
+pub(crate) fn served_by(client: u64) -> u64 {
+    client % SERVICES
+}
+
+/// Whether the client wants to have the service that one has at a time.
+pub(crate) fn is_competitor(client: u64) -> bool {
+    matches!(client, 2 | 7 | 8)
+}
+
+/// The name of a service.
+pub(crate) fn service_name(service: u64) -> String {
+    match service {
+        SOLE => "sole".to_owned(),
+        shared => format!("work-{shared}"),
+    }
 }
 
 /// The name of a client.

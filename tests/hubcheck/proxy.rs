@@ -72,6 +72,9 @@ struct State {
 /// How long it takes a broker at most to end a connection that was replaced.
 const FENCE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long it takes at most to pass on what a client wrote before it went.
+const REST_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Proxy {
     /// Listens at `path` for the client.
     pub(crate) fn start(
@@ -169,7 +172,15 @@ impl Shared {
             biased;
             order = cut => order.unwrap_or(Order::Cut),
             () = self.up(connection, &mut client_reads, &mut hub_writes, &mut unsent) => Order::Pass,
-            () = self.down(connection, &mut hub_reads, &mut client_writes, &mut frames) => Order::Pass,
+            client_went = self.down(connection, &mut hub_reads, &mut client_writes, &mut frames) => {
+                if client_went {
+                    // What it wrote before arrives, as over any socket: its goodbye, too.
+                    let rest = self.rest(connection, &mut client_reads, &mut hub_writes, &mut unsent);
+                    // It may go on writing, where nobody hears it.
+                    let _ = tokio::time::timeout(REST_PATIENCE, rest).await;
+                }
+                Order::Pass
+            }
         };
         if order == Order::Pass {
             return;
@@ -218,13 +229,27 @@ impl Shared {
         }
     }
 
+    /// Passes on what the client has sent, when nothing more can be sent to it.
+    async fn rest(
+        &self,
+        connection: u64,
+        from: &mut OwnedReadHalf,
+        to: &mut OwnedWriteHalf,
+        unsent: &mut Vec<u8>,
+    ) {
+        if self.pass_on(unsent, to).await.is_ok() {
+            self.up(connection, from, to, unsent).await;
+        }
+    }
+
+    /// Passes on what the broker sends; says whether it was the client that ended that.
     async fn down(
         &self,
         connection: u64,
         from: &mut OwnedReadHalf,
         to: &mut OwnedWriteHalf,
         frames: &mut Frames,
-    ) {
+    ) -> bool {
         let mut buffer = vec![0; 64 * 1024];
         let mut orders = self.orders.subscribe();
         loop {
@@ -233,10 +258,10 @@ impl Shared {
                 .await
                 .is_err()
             {
-                return;
+                return false;
             }
             let Ok(read @ 1..) = from.read(&mut buffer).await else {
-                return;
+                return false;
             };
             self.follow(connection, frames, &buffer[..read]);
             if self
@@ -244,7 +269,7 @@ impl Shared {
                 .await
                 .is_err()
             {
-                return;
+                return true;
             }
         }
     }

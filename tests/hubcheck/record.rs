@@ -55,6 +55,46 @@ pub(crate) mod ended {
     pub(crate) const RESET: u64 = 2;
 }
 
+/// What became of a request, or what its handler said.
+pub(crate) mod how {
+    /// The handler replied.
+    pub(crate) const REPLIED: u64 = 0;
+    /// The handler said that it went wrong.
+    pub(crate) const FAILED: u64 = 1;
+    /// The SDK of the handler answered in its place: the code is one of [`super::left`].
+    pub(crate) const LEFT: u64 = 2;
+    /// It was refused, with a code.
+    pub(crate) const REFUSED: u64 = 3;
+    /// There is no reply, with a code.
+    pub(crate) const NO_REPLY: u64 = 4;
+    /// Nothing was sent.
+    pub(crate) const UNSENT: u64 = 5;
+    /// The caller did not wait for the outcome.
+    pub(crate) const GIVEN_UP: u64 = 6;
+    /// The client is over, which none should be.
+    pub(crate) const CLOSED: u64 = 7;
+}
+
+/// Why the SDK answered in place of a handler.
+pub(crate) mod left {
+    /// The texts of the codes, in the order of their numbers.
+    pub(crate) const CODES: [&str; 4] = ["overloaded", "not_served", "cancelled", "dropped"];
+    /// Those up to this one never came to the handler.
+    pub(crate) const NOT_SERVED: u64 = 1;
+    /// It came to the handler, which let go of it.
+    pub(crate) const DROPPED: u64 = 3;
+}
+
+/// Whether a client has an exclusive service.
+pub(crate) mod lease {
+    /// It waits for it.
+    pub(crate) const QUEUED: u64 = 0;
+    /// It has it.
+    pub(crate) const HELD: u64 = 1;
+    /// Another one took it over.
+    pub(crate) const LOST: u64 = 2;
+}
+
 /// One thing that happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -115,6 +155,24 @@ events! {
     10 Final { epoch, session }
     /// An unconfirmed message was refused.
     11 Refusals { messages }
+    /// A request is made; a command if it has an `id`, of which `high` is the first half. Its payload
+    /// is that of number `of_number` of the process `of_sender`: another request than this one, if
+    /// the command is sent again.
+    12 Asked { number, high, id, to, hash, timeout_ms, of_sender, of_number }
+    /// A request has its outcome, which is one of [`how`]. The hash is that of what the handler
+    /// said, or else of the words in which the hub or the SDK said that there is no reply.
+    13 Outcome { number, how, code, hash, by }
+    /// A handler begins to do what was asked for, at one of the places of the plan. `sender` and
+    /// `number` are what the payload says; `fence` is that of its lease, if it has one.
+    14 Executing { execution, sender, number, id, hash, place, fence }
+    /// It is done, and about to answer.
+    15 Answered { execution, how, hash }
+    /// The client looked at its lease; `service` is the how manieth time it serves, since `asked_at`.
+    16 Lease { service, state, fence, epoch, session, asked_at }
+    /// The broker was asked who has the lease; `holders` is how many it says there are.
+    17 Listed { holders, fence, epoch, session, asked_at }
+    /// The lease at the end.
+    18 Leased { state, fence, epoch, session }
 
     /// A client's process was started.
     32 Started { sender, ttl_ms, proxied }
@@ -146,7 +204,7 @@ events! {
     /// A client did not do in time what was asked of it; 1 to go quiet, 2 to drain, 3 to end.
     45 Overdue { client, step }
     /// The broker at the end, when all clients are gone.
-    46 Idle { connected, parked, queued_bytes, descriptors, descriptors_before }
+    46 Idle { connected, parked, queued_bytes, requests, descriptors, descriptors_before }
     /// How the broker ended when it was told to.
     47 Ended { code, socket_left }
 }

@@ -27,14 +27,13 @@ pub(crate) fn report(history: &History, time: Duration, seed: u64) -> (String, b
     for Guard { what, count, least } in guards(history, time.as_secs()) {
         let few = count < least;
         good &= !few;
-        let verdict = if few {
-            "  TOO FEW: the run shows nothing"
-        } else {
-            ""
+        let verdict = match (least, count) {
+            (0, 0) => "; the run shows nothing of that".to_owned(),
+            (0, _) => String::new(),
+            _ if few => format!(" (at least {least})  TOO FEW: the run shows nothing"),
+            _ => format!(" (at least {least})"),
         };
-        line(format_args!(
-            "  {count:>9} {what} (at least {least}){verdict}"
-        ));
+        line(format_args!("  {count:>9} {what}{verdict}"));
     }
     let items = || history.streams.iter().flat_map(|stream| &stream.items);
     let told: u64 = history.streams.iter().map(|stream| stream.lost()).sum();

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -104,9 +104,11 @@ fn run(flags: &Flags) -> io::Result<bool> {
     if !finished {
         return Err(io::Error::other("interrupted"));
     }
+    let began = Instant::now();
     let history = History::load(&folder.path().join("records"))?;
     let (report, good) = report(&history, flags.time, flags.seed);
     print!("{report}");
+    println!("  checked in {:.1} s", began.elapsed().as_secs_f64());
     for complaints in ["broker.err", "clients.err"] {
         let said = std::fs::read_to_string(folder.path().join(complaints)).unwrap_or_default();
         if !good && !said.is_empty() {

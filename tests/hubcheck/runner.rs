@@ -109,17 +109,21 @@ impl Run {
         )
     }
 
-    /// Kills a client and starts it again.
-    pub(crate) fn restart(&mut self, client: u64) -> io::Result<()> {
-        let member = &mut self.clients[client as usize];
-        let life = member.life + 1;
-        self.recorder.note(Event::Killed {
-            sender: sender(client, member.life),
-        });
-        member.process.kill();
-        let process = self.start_client(client, life)?;
-        let member = &mut self.clients[client as usize];
-        (member.life, member.process) = (life, process);
+    /// Kills clients, all of them before one is started again.
+    pub(crate) fn restart(&mut self, clients: &[u64]) -> io::Result<()> {
+        for client in clients {
+            let member = &mut self.clients[*client as usize];
+            self.recorder.note(Event::Killed {
+                sender: sender(*client, member.life),
+            });
+            member.process.kill();
+        }
+        for client in clients {
+            let life = self.clients[*client as usize].life + 1;
+            let process = self.start_client(*client, life)?;
+            let member = &mut self.clients[*client as usize];
+            (member.life, member.process) = (life, process);
+        }
         Ok(())
     }
 
@@ -186,6 +190,7 @@ impl Run {
                 connected: hub.connected,
                 parked: hub.parked,
                 queued_bytes: hub.queued_bytes,
+                requests: hub.requests,
                 descriptors,
                 descriptors_before: self.descriptors_before,
             });
@@ -222,7 +227,7 @@ impl Run {
         loop {
             let hub: HubView = client.admin(admin::STATUS, &()).await.ok()?;
             let descriptors = size_of(self.broker.pid()).map_or(0, |(_, descriptors)| descriptors);
-            let idle = (hub.connected, hub.parked, hub.queued_bytes) == (1, 0, 0)
+            let idle = (hub.connected, hub.parked, hub.queued_bytes, hub.requests) == (1, 0, 0, 0)
                 && (self.descriptors_before == 0 || descriptors <= self.descriptors_before);
             if idle || tokio::time::Instant::now() > until {
                 // What it says is here already.

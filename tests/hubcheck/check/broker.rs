@@ -49,12 +49,16 @@ pub(crate) fn faults_heal(history: &History) -> Vec<Violation> {
                 connected,
                 parked,
                 queued_bytes,
+                requests,
                 descriptors,
                 descriptors_before,
             } => {
                 // The one that asks is connected.
                 if (connected, parked, queued_bytes) != (1, 0, 0) {
                     found.push(violation(format!("clients are left behind: {record:?}")));
+                }
+                if requests > 0 {
+                    found.push(violation(format!("requests are left behind: {record:?}")));
                 }
                 if descriptors > descriptors_before {
                     found.push(violation(format!("descriptors are left open: {record:?}")));

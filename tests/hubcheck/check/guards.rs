@@ -1,5 +1,6 @@
 //! That enough happened for the invariants to mean something.
 
+use super::tally::tally;
 use crate::history::{History, Item};
 use crate::record::{Event, welcome};
 
@@ -8,7 +9,7 @@ use crate::record::{Event, welcome};
 pub(crate) struct Guard {
     pub(crate) what: &'static str,
     pub(crate) count: u64,
-    /// How often it has to.
+    /// How often it has to; 0 if it need not.
     pub(crate) least: u64,
 }
 
@@ -41,10 +42,10 @@ pub(crate) fn guards(history: &History, seconds: u64) -> Vec<Guard> {
     let count = |what, count: u64, per_minute: u64| Guard {
         what,
         count,
-        least: (per_minute * seconds / 60).max(1),
+        least: (per_minute * seconds / 60).max(per_minute.min(1)),
     };
     let event = |which: fn(&Event) -> bool| history.count(which);
-    vec![
+    let mut guards = vec![
         count("messages sent", history.sent.len() as u64, 12_000),
         count("messages heard", items().count() as u64, 40_000),
         count("calls confirmed", confirmed.count() as u64, 1_500),
@@ -90,5 +91,8 @@ pub(crate) fn guards(history: &History, seconds: u64) -> Vec<Guard> {
             event(|e| matches!(e, Event::Sample { .. })),
             120,
         ),
-    ]
+    ];
+    let of_requests = tally(history).into_iter();
+    guards.extend(of_requests.map(|(what, times, per_minute)| count(what, times, per_minute)));
+    guards
 }

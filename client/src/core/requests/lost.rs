@@ -32,6 +32,8 @@ impl Core {
             match &request.command {
                 Some(frame) if !request.over && request.wanted != Wanted::NoMore => {
                     let frame = frame.clone();
+                    // It may be lost again before it is written again.
+                    request.sent_in = Some(request.epoch);
                     self.requests.by_position.remove(&position);
                     self.ask_again(id, &frame, self.heard_at);
                 }

@@ -385,6 +385,30 @@ fn a_command_whose_outcome_may_be_lost_is_sent_again() {
     assert_eq!(world.reply_to(plain).unwrap(), "bo: late");
 }
 
+// protocol.md 12.15
+#[test]
+fn a_command_whose_outcome_may_be_lost_is_unknown_in_another_epoch() {
+    let mut world = World::new();
+    let command = world.commands("one", 1);
+    world.says();
+    let gap = localhub_protocol::Gap {
+        channel: None,
+        lost: 2,
+        cause: Code::SLOW_CONSUMER,
+    };
+    world.hears(&[BrokerFrame::Gap(gap)]);
+    assert_eq!(world.says(), ["ping 1, ack 2"]);
+    world.hears(&[BrokerFrame::Pong {
+        nonce: 1,
+        received: 1,
+    }]);
+    // It is queued again, and not written before the broker is started anew: but it was written before.
+    world.core.lost("test".to_owned(), Duration::ZERO);
+    world.starts_in_another_epoch();
+    assert_eq!(world.reply_to(command).unwrap(), UNKNOWN);
+    assert_eq!(world.says(), [""; 0]);
+}
+
 // protocol.md 12.14
 #[test]
 fn a_command_goes_on_when_its_time_is_over() {
