@@ -287,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
             }
         });
         match ending.await {
-            Ending::Died => Box::pin(self.last_words()).await,
+            ending @ (Ending::Died | Ending::Lost) => Box::pin(self.last_words(ending)).await,
             ending => ending,
         }
     }
@@ -435,8 +435,9 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
         }
     }
 
-    /// Carries out what a dead client had said: it lies in the system's buffer, and no more than that.
-    async fn last_words(&mut self) -> Ending {
+    /// Carries out what a client had said before it went: it lies in the system's buffer, and no more than that.
+    /// A write may fail before it was read, and the last of it may be a goodbye.
+    async fn last_words(&mut self, ending: Ending) -> Ending {
         let mut bytes = 0;
         while bytes < LAST_WORDS_MAX {
             let read = poll_fn(|cx| {
@@ -455,7 +456,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 return ending;
             }
         }
-        Ending::Died
+        ending
     }
 
     /// Ready when nobody need be waited for any more.
@@ -661,5 +662,126 @@ fn release(buffer: &mut BytesMut) {
         if spare.try_reclaim(READ_BYTES) && spare.capacity() <= 2 * READ_BYTES {
             SPARE.set(Some(spare));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use localhub_protocol::{Epoch, Limits, Version};
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::hub::{About, Hub, Settings, User};
+
+    /// A client that is gone before the broker has read all that it said.
+    struct Gone {
+        /// What it said, a read each; the rest comes after the first write has failed.
+        said: VecDeque<Vec<u8>>,
+        failed: bool,
+    }
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.said.len() == 1 && !self.failed {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(said) = self.said.pop_front() {
+                buffer.put_slice(&said);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.failed = true;
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Readiness for Gone {
+        fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn hub() -> Arc<Hub> {
+        Hub::new(Settings {
+            limits: Limits::default(),
+            memory_bytes: 1 << 20,
+            sessions: 10,
+            channels: 10,
+            retained_topics: 10,
+            retained_bytes: 1 << 10,
+            history_messages: 10,
+            history_bytes: 1 << 10,
+            history_age: Duration::from_secs(1),
+            ttl: Duration::from_secs(120),
+            ttl_max: Duration::from_secs(120),
+            ping: Duration::from_secs(15),
+            epoch: Epoch([7; 16]),
+            about: About::default(),
+        })
+    }
+
+    async fn parked_after(last: Option<ClientFrame<'_>>) -> u64 {
+        let hello = ClientFrame::Hello(Hello {
+            versions: (Version::CURRENT, Version::CURRENT),
+            features: vec![],
+            name: Some("ana"),
+            resume: None,
+            ttl_ms: None,
+        });
+        let said = [Some(hello), last].map(|frame| {
+            let mut wire = Vec::new();
+            if let Some(frame) = frame {
+                frame.encode(&mut wire);
+            }
+            wire
+        });
+        let stream = Gone {
+            said: said.into(),
+            failed: false,
+        };
+        let identity = Identity {
+            user: User::Uid(0),
+            gid: None,
+            pid: None,
+            executable: None,
+        };
+        let shared = Arc::new(Shared::new(hub(), Duration::from_secs(5), 10));
+        serve(stream, identity, Counted::new(shared.clone())).await;
+        let status = shared.hub.status(Duration::ZERO);
+        assert_eq!(status.connected, 0);
+        status.parked
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_counts_though_a_write_fails_before_it_is_read() {
+        let goodbye = ClientFrame::Close {
+            code: Code::GOODBYE,
+            detail: "",
+        };
+        assert_eq!(parked_after(Some(goodbye)).await, 0);
+        assert_eq!(parked_after(None).await, 1, "it may come back");
     }
 }

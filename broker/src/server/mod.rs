@@ -121,18 +121,9 @@ impl Broker {
             0 => descriptors.saturating_sub(SPARE_DESCRIPTORS),
             configured => configured,
         };
-        let shared = Arc::new(Shared {
-            hub: Hub::new(settings(config, &endpoint, epoch, connections_max)),
-            clock: Clock::start(),
-            hello_timeout: Duration::from_millis(config.timing.hello_timeout_ms),
-            connections_max,
-            connections: AtomicU64::new(0),
-            stop_asked: Notify::new(),
-            stopping: watch::Sender::new(false),
-            alarm: Notify::new(),
-            complaints: Mutex::default(),
-            processes: Processes::default(),
-        });
+        let hub = Hub::new(settings(config, &endpoint, epoch, connections_max));
+        let hello_timeout = Duration::from_millis(config.timing.hello_timeout_ms);
+        let shared = Arc::new(Shared::new(hub, hello_timeout, connections_max));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let accept = tokio::spawn(accept(listener, shared.clone(), connections.clone()));
         let expire = tokio::spawn(expire(shared.clone()));
@@ -215,6 +206,21 @@ impl Drop for Broker {
 }
 
 impl Shared {
+    fn new(hub: Arc<Hub>, hello_timeout: Duration, connections_max: u64) -> Self {
+        Self {
+            hub,
+            clock: Clock::start(),
+            hello_timeout,
+            connections_max,
+            connections: AtomicU64::new(0),
+            stop_asked: Notify::new(),
+            stopping: watch::Sender::new(false),
+            alarm: Notify::new(),
+            complaints: Mutex::default(),
+            processes: Processes::default(),
+        }
+    }
+
     /// Returns when the broker stops.
     async fn stopping(&self) {
         // The sender lives as long as this, so there is always an answer.
