@@ -457,6 +457,28 @@ mod lost_handlers {
     }
 
     #[test]
+    fn who_comes_back_without_it_has_not_carried_it_out() {
+        // 12.14
+        let mut world = World::new(|settings| settings.limits.outbox_messages = 4);
+        let (mut ana, mut bo, mut cy) = three(&mut world);
+        let first = ana.asks(command(PRINTER, 1));
+        let waiter = cy.asks(command(PRINTER, 1));
+        bo.takes();
+        // It is let go of to make room.
+        for n in 0..4 {
+            cy.sends_to(Target::Id(bo.id), &n.to_string());
+        }
+        let resumed = bo.comes_back(&mut world);
+        assert_eq!(resumed.lost, Some(1));
+        assert_eq!(ana.hears(), [no_reply(first, Code::NOT_EXECUTED)]);
+        assert_eq!(cy.hears(), [no_reply(waiter, Code::NOT_EXECUTED)]);
+        bo.hears();
+        let again = cy.asks(command(PRINTER, 1));
+        assert_eq!(bo.is_asked(), (cy.id, again), "it may be sent again");
+        assert_eq!(open_requests(&world), 1);
+    }
+
+    #[test]
     fn who_comes_back_replies_as_if_nothing_had_been() {
         let mut world = World::default();
         let (mut ana, mut bo, _) = three(&mut world);

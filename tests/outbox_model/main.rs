@@ -195,10 +195,10 @@ fn a_newer_connection_takes_over_and_the_older_one_gets_nothing_more() {
             let outbox = outbox.clone();
             thread::spawn(move || push(&outbox, 2, Policy::DropOldest))
         };
-        let (_, lost) = outbox
+        let rewound = outbox
             .rewind(FIRST_GENERATION + 1, 0)
             .expect("nothing was received");
-        assert_eq!(lost, 0);
+        assert_eq!(rewound.lost, 0);
         let heard = listen(&outbox, FIRST_GENERATION + 1, 2).expect("nobody ends it");
         assert_eq!(heard, [Ok(1), Ok(2)], "whatever the older one had taken");
         older.join().expect("it ends");

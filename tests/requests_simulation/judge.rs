@@ -14,6 +14,9 @@ pub(crate) struct Judge {
     answered: BTreeSet<Key>,
     /// To whom a command was handed, and as which request.
     handed: BTreeMap<CommandKey, (ClientId, Key)>,
+    /// Commands that were ever written to a connection, and those that were read.
+    written: BTreeSet<CommandKey>,
+    read: BTreeSet<CommandKey>,
     /// Commands that somebody was told were not executed.
     not_executed: BTreeSet<CommandKey>,
     /// How many of these were handed over afterwards.
@@ -70,6 +73,7 @@ impl Judge {
         };
         // I13. Written a second time it is only after a reconnect, with the same position.
         if let Some(command) = self.asked[&key].command {
+            self.written.insert(command);
             let before = self.handed.len();
             let first = *self.handed.entry(command).or_insert((client, key));
             let again = self.handed.len() > before && self.not_executed.contains(&command);
@@ -81,6 +85,13 @@ impl Judge {
                 "I13: it has an outcome"
             );
         }
+    }
+
+    /// A client comes back: what it has not read of an earlier connection is written again, or lost.
+    pub(crate) fn is_back(&mut self, client: ClientId) {
+        let read = &self.read;
+        self.handed
+            .retain(|command, (handler, _)| *handler != client || read.contains(command));
     }
 
     /// A client has read a message.
@@ -105,6 +116,9 @@ impl Judge {
                     !self.answered.contains(&key),
                     "I12: a part after the outcome"
                 );
+            }
+            (BrokerFrame::Message(Message::Request { .. }), Some(key)) => {
+                self.read.extend(self.asked[&key].command);
             }
             (BrokerFrame::Message(message @ Message::Reply { request, .. }), Some(run)) => {
                 let key = (client, *request);
@@ -162,7 +176,7 @@ impl Judge {
             }
             Some(Code::OUTCOME_UNKNOWN) => {
                 let command = asked.command.expect("12.5: only commands");
-                assert!(self.handed.contains_key(&command), "I13: {command:?}");
+                assert!(self.written.contains(&command), "I13: {command:?}");
             }
             Some(Code::OUTBOX_FULL) => {}
             Some(other) => panic!("12.5: {key:?} ends with {other:?}"),
@@ -324,6 +338,16 @@ mod tests {
         hand_over(&mut judge, (ANA, 1));
         let error = Some(Code::NOT_EXECUTED);
         reply(&mut judge, (ANA, 1), ClientId::HUB, error, "");
+    }
+
+    #[test]
+    fn what_was_written_and_not_read_was_not_executed() {
+        let mut judge = asked();
+        hand_over(&mut judge, (ANA, 1));
+        judge.is_back(BO);
+        let error = Some(Code::NOT_EXECUTED);
+        reply(&mut judge, (ANA, 1), ClientId::HUB, error, "");
+        hand_over(&mut judge, (CY, 1));
     }
 
     #[test]

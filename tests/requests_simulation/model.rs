@@ -185,7 +185,20 @@ impl Model {
     pub(crate) fn come_back(&mut self, client: ClientId, received: u64) -> Option<(u64, u64)> {
         let session = self.sessions.get_mut(&client)?;
         session.away_until = None;
-        Some(session.outbox.begin_again(received))
+        let (replayed, lost, missed) = session.outbox.begin_again(received);
+        // 12.14: what is not sent again it never gets.
+        let missed = received + 1..=missed;
+        let keys: Vec<Key> = self.requests.keys().copied().collect();
+        for key in keys {
+            let Some(request) = self.requests.get(&key) else {
+                continue;
+            };
+            let is_missed = request.handler == Some(client) && missed.contains(&request.at);
+            if is_missed && request.command.is_some() {
+                self.lose_handler(key, false);
+            }
+        }
+        Some((replayed, lost))
     }
 
     /// A session ends.

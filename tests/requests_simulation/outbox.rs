@@ -115,11 +115,12 @@ impl Outbox {
         }
     }
 
-    /// A new connection begins. Gives how many messages are sent again or for the first time, and how many
-    /// are lost.
-    pub(crate) fn begin_again(&mut self, received: u64) -> (u64, u64) {
+    /// A new connection begins. Gives how many messages are sent again or for the first time, how many are
+    /// lost, and up to which position nothing is sent again.
+    pub(crate) fn begin_again(&mut self, received: u64) -> (u64, u64, u64) {
         self.confirm(received);
         self.written = 0;
+        let missed = self.kept;
         if self.kept > self.confirmed {
             let count = self.kept - self.confirmed;
             let gap = Entry {
@@ -132,7 +133,7 @@ impl Outbox {
         }
         let lost = |entry: &Entry| matches!(entry.said, Said::Lost(_)).then_some(entry.count);
         let lost: u64 = self.entries.iter().filter_map(lost).sum();
-        (self.messages(), lost)
+        (self.messages(), lost, missed)
     }
 
     /// Whether a message was ever written to a connection.

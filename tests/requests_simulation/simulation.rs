@@ -349,6 +349,7 @@ impl Simulation {
             Some((replayed, lost)) => {
                 assert_eq!(told, (lost == 0, replayed, Some(lost)), "14.7");
                 assert_eq!((puppet.id, puppet.confirmed), (before, said), "14.9");
+                self.judge.is_back(before);
                 self.count("resumes", if lost > 0 { "with loss" } else { "whole" });
             }
             None => {

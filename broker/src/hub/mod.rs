@@ -56,7 +56,7 @@ use budget::Budget;
 use channel::{Channel, ChannelLimits, ValueAlarms};
 use closed::{ClosedLog, End};
 use joined::Joined;
-use outbox::{Outbox, OutboxLimits};
+use outbox::{Outbox, OutboxLimits, Rewound};
 use requests::Requests;
 use session::{FIRST_GENERATION, Session};
 use suspects::Suspects;
@@ -386,10 +386,17 @@ impl Hub {
         };
         // The hub's lock is free again: the older connection may need it to end its turn.
         let received = *session.turn.lock();
-        let Some((replayed, lost)) = session.outbox.rewind(generation, resume.received) else {
+        let Some(Rewound {
+            replayed,
+            lost,
+            missed,
+        }) = session.outbox.rewind(generation, resume.received)
+        else {
             self.end(session.id, Code::BAD_POSITION, now, wakes);
             return Err(Code::BAD_POSITION.into());
         };
+        let missed = resume.received + 1..=missed;
+        self.requests.miss(session.id, missed, now, wakes);
         self.requests.set_away(session.id, false);
         for channel in channels.iter() {
             channel.set_present(session.id, false, wakes);

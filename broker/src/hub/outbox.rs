@@ -34,6 +34,17 @@ pub(super) struct Outbox {
     state: Mutex<State>,
 }
 
+/// What a client that comes back gets of what was sent before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Rewound {
+    /// How many messages are sent again, or for the first time.
+    pub(super) replayed: u64,
+    /// How many are lost.
+    pub(super) lost: u64,
+    /// Up to this position nothing is sent again, whether the client has received it or not.
+    pub(super) missed: u64,
+}
+
 /// How much one outbox may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutboxLimits {
@@ -510,9 +521,8 @@ impl Outbox {
 
     /// Starts another connection's turn: what the client has not received is sent again.
     ///
-    /// Says how many messages that is, and how many are lost. `None` if the client claims to have
-    /// received what was never sent.
-    pub(super) fn rewind(&self, generation: u64, received: u64) -> Option<(u64, u64)> {
+    /// `None` if the client claims to have received what was never sent.
+    pub(super) fn rewind(&self, generation: u64, received: u64) -> Option<Rewound> {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.generation = generation;
@@ -527,6 +537,7 @@ impl Outbox {
         self.trim(state);
         self.unsend(state);
         let mut before = state.kept;
+        let missed = before;
         if before > state.acked {
             // Let go although the client had not confirmed it, and now it turns out to be missing.
             let lost = before - state.acked;
@@ -564,7 +575,11 @@ impl Outbox {
             })
             .map(|entry| entry.count)
             .sum();
-        Some((state.messages, lost))
+        Some(Rewound {
+            replayed: state.messages,
+            lost,
+            missed,
+        })
     }
 
     /// Lets nobody take or queue anything any more. Gives the position of the last message that was ever sent,

@@ -1,7 +1,7 @@
 //! Who has asked whom for what: every request has one outcome.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -485,13 +485,39 @@ impl Requests {
                 self.end_command(state, key, &command, &outcome, now, wakes);
                 continue;
             }
-            let waiters = state.commands.undo(&command);
-            for key in std::iter::once(key).chain(waiters) {
-                state.tell_caller(key, Code::NOT_EXECUTED, wakes);
-                self.remove(state, key, true, now);
-            }
+            self.undo_command(state, key, &command, now, wakes);
         }
         state.parties.remove(&client);
+    }
+
+    /// A client has come back without the messages at these positions, and they are not sent again: it has not
+    /// got the commands among them, and never will.
+    pub(super) fn miss(
+        &self,
+        client: ClientId,
+        missed: RangeInclusive<u64>,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) {
+        if missed.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let Some(party) = state.parties.get(&client) else {
+            return;
+        };
+        let pending = party.handling.iter().filter_map(|key| {
+            let pending = state.pending.get(key)?;
+            let command = pending.command.clone()?;
+            missed.contains(&pending.at).then_some((*key, command))
+        });
+        let mut commands: Vec<_> = pending.collect();
+        // The same order in every run.
+        commands.sort_unstable_by_key(|(key, _)| *key);
+        for (key, command) in commands {
+            self.undo_command(state, key, &command, now, wakes);
+        }
     }
 
     /// Ends the wait for replies that did not come in time. Returns when there is something to do next.
@@ -560,6 +586,22 @@ impl Requests {
                 tell(&party.session, key, outcome, wakes);
             }
             self.remove(state, key, failed, now);
+        }
+    }
+
+    /// A command never came to its handler: all who wait for it are told.
+    fn undo_command(
+        &self,
+        state: &mut State,
+        first: Key,
+        command: &CommandKey,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) {
+        let waiters = state.commands.undo(command);
+        for key in std::iter::once(first).chain(waiters) {
+            state.tell_caller(key, Code::NOT_EXECUTED, wakes);
+            self.remove(state, key, true, now);
         }
     }
 
