@@ -12,12 +12,13 @@ use bytes::Bytes;
 use localhub_protocol::{FrameError, Welcome};
 
 use crate::core::{Core, Progress};
-use crate::shared::Shared;
+use crate::shared::{Shared, now};
 use crate::{Client, Code, Endpoint, Error, Options};
 
 /// Does for a client what its link does, step by step.
 ///
-/// Times count from when the driver was made.
+/// Times count from when the driver was made. What the client itself takes for the time is the clock of the
+/// tokio runtime that the simulation is in; only requests ask for it.
 pub struct Driver {
     shared: Arc<Shared>,
     began: Instant,
@@ -46,7 +47,7 @@ impl Driver {
     /// # Errors
     /// [`Error::BadName`].
     pub fn new(options: Options, endpoint: Endpoint) -> Result<(Self, Client), Error> {
-        let began = Instant::now();
+        let began = now();
         let shared = Shared::new(Core::new(options.settings()?, began), endpoint);
         let client = Client::new(shared.clone());
         Ok((Self { shared, began }, client))
@@ -111,6 +112,17 @@ impl Driver {
     pub fn lost(&self, reason: &str) {
         let reason = reason.to_owned();
         self.shared.with(|core| core.lost(reason, Duration::ZERO));
+    }
+
+    /// The client is over, as after a connection that another one would not change.
+    pub fn finish(&self, code: Option<Code>) {
+        let reason = "the simulation ends it".to_owned();
+        self.shared.with(|core| core.finish(code, reason));
+    }
+
+    /// How much the client remembers of requests that it makes and handles, by what it is.
+    pub fn holds(&self) -> Vec<(&'static str, usize)> {
+        self.shared.with(|core| core.holds())
     }
 }
 

@@ -222,7 +222,7 @@ fn a_part_that_does_not_fit_has_not_come() {
     }
     let part = bo.replies_in_part(key, &"x".repeat(3_000));
     is_refused(&mut bo, part, Code::OUTBOX_FULL);
-    assert_eq!(open_requests(&world), 1, "it can be sent again");
+    assert_eq!(open_requests(&world), 1, "it goes on");
     ana.hears();
     world.pass(Duration::from_secs(1));
     assert_eq!(ana.hears(), [no_reply(key.1, Code::DEADLINE)]);
@@ -230,17 +230,17 @@ fn a_part_that_does_not_fit_has_not_come() {
 }
 
 #[test]
-fn feed_and_credit_that_do_not_fit_are_refused_and_the_request_goes_on() {
-    let mut world = World::new(|settings| settings.limits.outbox_bytes = 10_000);
+fn a_credit_that_does_not_fit_is_refused_and_the_request_goes_on() {
+    let mut world = World::new(|settings| settings.limits.outbox_messages = 3);
     let (mut ana, mut bo, key) = stream(&mut world, 0);
     for _ in 0..3 {
-        ana.feeds(key.1, true, &"x".repeat(3_000));
+        ana.feeds(key.1, true, "more");
     }
-    let last = ana.feeds(key.1, false, &"x".repeat(3_000));
-    is_refused(&mut ana, last, Code::OUTBOX_FULL);
-    bo.hears();
-    ana.feeds(key.1, false, &"x".repeat(3_000));
-    assert_eq!(ana.hears(), [], "the last one that was refused was none");
+    let credit = ana.credits(key, 1);
+    is_refused(&mut ana, credit, Code::OUTBOX_FULL);
+    assert_eq!(bo.hears().len(), 3);
+    ana.credits(key, 2);
+    assert_eq!(ana.hears(), []);
     assert_eq!(bo.hears().len(), 1);
     world.hub.check();
 }
@@ -320,4 +320,39 @@ fn a_stream_to_a_service_stays_with_its_handler() {
     bo.replies(key, "a picture");
     assert_eq!(ana.hears(), [reply(&bo, request, "a picture")]);
     assert_eq!(open_requests(&world), 0);
+}
+
+#[test]
+fn nothing_is_passed_on_behind_what_did_not_fit() {
+    // 12.18
+    let mut world = World::new(|settings| settings.limits.outbox_bytes = 10_000);
+    let (mut ana, mut bo, key) = stream(&mut world, 0);
+    let large = "x".repeat(4_500);
+    let sent = [(); 3].map(|()| bo.replies_in_part(key, &large));
+    is_refused(&mut bo, sent[2], Code::OUTBOX_FULL);
+    assert_eq!(ana.hears().len(), 2);
+    let fits = bo.replies_in_part(key, "small");
+    is_refused(&mut bo, fits, Code::OUTBOX_FULL);
+
+    let fed = [(); 3].map(|()| ana.feeds(key.1, true, &large));
+    is_refused(&mut ana, fed[2], Code::OUTBOX_FULL);
+    assert_eq!(bo.hears().len(), 2);
+    let fits = ana.feeds(key.1, false, "");
+    is_refused(&mut ana, fits, Code::OUTBOX_FULL);
+
+    bo.replies(key, "that was all");
+    assert_eq!(ana.hears(), [no_reply(key.1, Code::OUTBOX_FULL)]);
+    assert_eq!((bo.hears(), open_requests(&world)), (vec![], 0));
+
+    let request = ana.asks(open(Target::Id(bo.id)));
+    let key = bo.is_asked();
+    let sent = [(); 3].map(|()| bo.replies_in_part(key, &large));
+    is_refused(&mut bo, sent[2], Code::OUTBOX_FULL);
+    ana.hears();
+    let failed = Some(Code::FAILED);
+    bo.replies_with(key, failed, false, "torn");
+    assert_eq!(
+        ana.hears(),
+        [Seen::Reply(bo.id, request, failed, b"torn".to_vec())]
+    );
 }

@@ -65,6 +65,9 @@ pub(crate) struct Request {
     deadline: Option<Duration>,
     pub(crate) streamed: bool,
     fed: bool,
+    /// A part, or something that was fed, did not fit.
+    torn_parts: bool,
+    torn_feed: bool,
     pub(crate) command: Option<CommandKey>,
     /// Whether the caller waits.
     pub(crate) wanted: bool,
@@ -381,6 +384,8 @@ impl Model {
             deadline: Some(self.now + wait),
             streamed: window > 0,
             fed: false,
+            torn_parts: false,
+            torn_feed: false,
             command,
             wanted: true,
         };
@@ -488,11 +493,16 @@ impl Model {
                 return Err(Code::BAD_REQUEST);
             }
             let caller = self.sessions.get_mut(&key.0).expect("a caller is there");
-            caller.outbox.offer(said).ok_or(Code::OUTBOX_FULL)?;
+            // 12.18
+            if request.torn_parts || caller.outbox.offer(said).is_none() {
+                request.torn_parts = true;
+                return Err(Code::OUTBOX_FULL);
+            }
             // 12.19
             request.deadline = None;
             return Ok(());
         }
+        let torn = request.torn_parts && error.is_none();
         if let Some(command) = request.command {
             let outcome = Outcome::Replied {
                 sender: client,
@@ -505,7 +515,7 @@ impl Model {
             return Ok(());
         }
         self.requests.remove(&key);
-        if self.session(key.0).outbox.offer(said).is_none() {
+        if torn || self.session(key.0).outbox.offer(said).is_none() {
             self.tell(key.0, Said::Failed(key.0, key.1, Code::OUTBOX_FULL));
         }
         Ok(())
@@ -515,12 +525,13 @@ impl Model {
         let known = self.requests.get(&key).filter(|it| it.streamed && !it.fed);
         let handler = known.and_then(|it| it.handler);
         let handler = handler.ok_or(Code::UNKNOWN_REQUEST)?;
-        let outbox = &mut self.session(handler).outbox;
-        outbox.offer(said).ok_or(Code::OUTBOX_FULL)?;
+        let torn = known.is_some_and(|it| it.torn_feed);
+        let fits = !torn && self.session(handler).outbox.offer(said).is_some();
         if let Some(request) = self.requests.get_mut(&key) {
-            request.fed = !more;
+            request.torn_feed = !fits;
+            request.fed = fits && !more;
         }
-        Ok(())
+        fits.then_some(()).ok_or(Code::OUTBOX_FULL)
     }
 
     fn credit(&mut self, from: ClientId, credit: Credit) -> Result<(), Code> {

@@ -82,9 +82,19 @@ struct Pending {
     streamed: bool,
     /// Whether the caller has said that nothing more of the request comes.
     fed: bool,
+    /// A part of the reply, or something that was fed, did not fit: nothing more of it is passed on, so that
+    /// nobody takes what comes behind for what comes next.
+    torn: Torn,
     command: Option<CommandKey>,
     /// Whether the caller still waits. A command goes on without.
     wanted: bool,
+}
+
+/// In which directions something is missing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Torn {
+    parts: bool,
+    feed: bool,
 }
 
 /// A request, as its connection has it.
@@ -192,6 +202,7 @@ impl Requests {
             at: 0,
             streamed: window > 0,
             fed: false,
+            torn: Torn::default(),
             command: command.as_ref().map(|(key, _)| key.clone()),
             wanted: true,
         };
@@ -284,16 +295,22 @@ impl Requests {
                     what: "the caller wants a single reply",
                 });
             }
-            let entry = Entry::new(origin, reply.frames, 1);
-            state.pass_on(reply.to.0, &entry, wakes)?;
-            if let Some(pending) = state.pending.get_mut(&reply.to)
-                && let Some(deadline) = pending.deadline.take()
-            {
-                state.deadlines.remove(&(deadline, reply.to));
+            if pending.torn.parts {
+                return Err(Refusal::OutboxFull);
             }
-            return Ok(());
+            let entry = Entry::new(origin, reply.frames, 1);
+            let passed = state.pass_on(reply.to.0, &entry, wakes);
+            if let Some(pending) = state.pending.get_mut(&reply.to) {
+                pending.torn.parts = passed.is_err();
+                if let Some(deadline) = pending.deadline.take_if(|_| passed.is_ok()) {
+                    state.deadlines.remove(&(deadline, reply.to));
+                }
+            }
+            return passed;
         }
         let failed = reply.error.is_some();
+        // A success would say that all parts were there.
+        let torn = pending.torn.parts && !failed;
         if let Some(command) = pending.command.clone() {
             let outcome = Outcome::Replied {
                 sender: reply.sender.clone(),
@@ -306,7 +323,7 @@ impl Requests {
             return Ok(());
         }
         let entry = Entry::new(origin, reply.frames, 1);
-        if state.pass_on(reply.to.0, &entry, wakes).is_err()
+        if (torn || state.pass_on(reply.to.0, &entry, wakes).is_err())
             && let Some(party) = state.parties.get(&reply.to.0)
         {
             let outcome = Outcome::Failed(Code::OUTBOX_FULL);
@@ -331,12 +348,15 @@ impl Requests {
             .filter(|pending| pending.streamed && !pending.fed)
             .ok_or(Refusal::UnknownRequest)?;
         let handler = pending.handler.ok_or(Refusal::UnknownRequest)?;
-        let fed = !more;
-        state.pass_on(handler, entry, wakes)?;
-        if let Some(pending) = state.pending.get_mut(&key) {
-            pending.fed = fed;
+        if pending.torn.feed {
+            return Err(Refusal::OutboxFull);
         }
-        Ok(())
+        let passed = state.pass_on(handler, entry, wakes);
+        if let Some(pending) = state.pending.get_mut(&key) {
+            pending.torn.feed = passed.is_err();
+            pending.fed = passed.is_ok() && !more;
+        }
+        passed
     }
 
     /// Passes a credit on to the other side of a streamed request.

@@ -221,7 +221,7 @@ impl Core {
             Ask::Leave(_, ticket) => self.settle(ticket, Ok(Answer::Done)),
             Ask::Unsubscribe | Ask::Unwatch => {}
             Ask::Unserve(post) => self.end_post(post),
-            Ask::Serve(post) => self.offer(post),
+            Ask::Serve(post) => self.offer_again(post),
             Ask::Join(room) => self.rejoin(room),
             Ask::Snapshot(mut snapshot) => {
                 snapshot.values.clear();
@@ -335,7 +335,7 @@ impl Core {
             Some(Ask::Leave(_, ticket) | Ask::Set(_, _, Some(ticket))) => {
                 self.settle(ticket, Ok(Answer::Done));
             }
-            Some(Ask::Serve(post)) => self.served(post),
+            Some(Ask::Serve(post)) => self.served(post, request),
             Some(Ask::Unserve(post)) => self.end_post(post),
             Some(Ask::Set(_, _, None) | Ask::Unsubscribe | Ask::Unwatch) | None => {}
             Some(ask) => {
@@ -530,7 +530,7 @@ impl Core {
             }
             Some(Ask::Subscribe { stream, .. }) => self.subscribe_refused(stream, failure),
             Some(Ask::Watch(room)) => self.watch_refused(room, &failure),
-            Some(Ask::Serve(post)) => self.serve_refused(post, failure),
+            Some(Ask::Serve(post)) => self.serve_refused(post, position, failure),
             Some(Ask::Unserve(post)) => {
                 self.end_post(post);
                 false

@@ -330,6 +330,11 @@ impl Handlings {
         })
     }
 
+    /// How many are remembered, and how many of them the broker waits for.
+    pub(super) fn holds(&self) -> [usize; 2] {
+        [self.open.len(), self.by_key.len()]
+    }
+
     fn forget(&mut self, id: HandlingId) {
         if let Some(handling) = self.open.remove(&id)
             && self.by_key.get(&handling.key) == Some(&id)

@@ -275,6 +275,16 @@ impl Core {
         Poll::Pending
     }
 
+    /// How much is remembered of requests, by what it is.
+    pub(crate) fn holds(&self) -> Vec<(&'static str, usize)> {
+        let mut holds = self.requests.holds();
+        holds.extend(self.serving.holds());
+        holds.push(("tickets", self.tickets.waiting()));
+        holds.push(("unanswered", self.pending.len()));
+        holds.push(("unsettled", self.unsettled.len()));
+        holds
+    }
+
     // Below: what the parts of the core share.
 
     fn set_state(&mut self, state: ConnectionState) {

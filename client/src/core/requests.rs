@@ -31,6 +31,18 @@ pub(super) struct Requests {
     waiting: usize,
 }
 
+impl Requests {
+    /// How much is remembered, by what it is.
+    pub(super) fn holds(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("requests", self.open.len()),
+            ("positions", self.by_position.len()),
+            ("deadlines", self.deadlines.len()),
+            ("waiting", self.waiting),
+        ]
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct RequestId(u64);
 
@@ -60,6 +72,8 @@ struct Request {
     sent_in: Option<Epoch>,
     /// The broker will say the outcome.
     at_broker: bool,
+    /// Or has said it, and that was lost on its way.
+    doubted: bool,
     wanted: Wanted,
     /// It is counted as waited for.
     counted: bool,
@@ -147,6 +161,7 @@ impl Core {
                 epoch: self.epoch(),
                 sent_in: None,
                 at_broker: true,
+                doubted: false,
                 wanted: if asking.wanted {
                     Wanted::Yes
                 } else {
@@ -209,10 +224,11 @@ impl Core {
         self.requests.waiting -= usize::from(std::mem::take(&mut request.counted));
         request.waker = None;
         request.streamed = None;
-        if !request.at_broker {
-            self.forget_request(id);
-        } else if !request.over {
+        if !request.over {
             self.cancel_request(id);
+        }
+        if self.requests.open.get(&id).is_some_and(|it| !it.at_broker) {
+            self.forget_request(id);
         }
     }
 
@@ -366,8 +382,14 @@ impl Core {
             if let Some(deadline) = request.deadline.take() {
                 self.requests.deadlines.remove(&(deadline, id));
             }
-            let request = request.position;
-            self.outgoing.push(&ClientFrame::Cancel { request });
+            let position = request.position;
+            if request.doubted {
+                // To what is over the broker says nothing.
+                request.at_broker = false;
+                self.requests.by_position.remove(&position);
+            }
+            self.outgoing
+                .push(&ClientFrame::Cancel { request: position });
             self.wake_link();
         }
     }

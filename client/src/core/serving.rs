@@ -22,6 +22,19 @@ pub(super) struct Serving {
     pub(super) handlings: Handlings,
 }
 
+impl Serving {
+    /// How much is remembered, by what it is.
+    pub(super) fn holds(&self) -> Vec<(&'static str, usize)> {
+        let [open, by_key] = self.handlings.holds();
+        vec![
+            ("posts", self.posts.len()),
+            ("services", self.by_name.len()),
+            ("handlings", open),
+            ("keys", by_key),
+        ]
+    }
+}
+
 /// Identifies a place where requests arrive: a service, or this client itself.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct PostId(u64);
@@ -49,8 +62,10 @@ struct Offer {
     description: Bytes,
     /// Who waits for the broker to agree.
     ticket: Option<Ticket>,
-    /// The broker has agreed in this session. What it says of leases before is of an earlier
-    /// service of that name.
+    /// Where the broker was told of it last.
+    offered: u64,
+    /// The broker has agreed to that. What it says of leases before is of an earlier service of that
+    /// name, or is said again.
     stands: bool,
     /// The broker was told that it ends.
     stopping: bool,
@@ -88,6 +103,7 @@ impl Core {
             mode,
             description,
             ticket: Some(ticket),
+            offered: 0,
             stands: false,
             stopping: false,
             lease: exclusive.then_some(Lease::Queued),
@@ -227,8 +243,8 @@ impl Core {
     }
 
     /// The broker agreed to a service.
-    pub(super) fn served(&mut self, id: PostId) {
-        let Some(offer) = self.offer_of(id) else {
+    pub(super) fn served(&mut self, id: PostId, position: u64) {
+        let Some(offer) = self.offer_of(id).filter(|it| it.offered == position) else {
             return;
         };
         offer.stands = true;
@@ -241,7 +257,11 @@ impl Core {
     }
 
     /// The broker refused a service; says whether nobody waited to be told.
-    pub(super) fn serve_refused(&mut self, id: PostId, failure: Failure) -> bool {
+    pub(super) fn serve_refused(&mut self, id: PostId, position: u64, failure: Failure) -> bool {
+        // What the broker says to the last one counts: it may agree to that.
+        if self.offer_of(id).is_some_and(|it| it.offered != position) {
+            return false;
+        }
         let ticket = self.offer_of(id).and_then(|offer| offer.ticket.take());
         self.end_post(id);
         match ticket {
@@ -270,9 +290,20 @@ impl Core {
         for id in served {
             let stopping = self.offer_of(id).is_some_and(|offer| offer.stopping);
             if self.lease(id).is_some() && !stopping {
-                self.offer(id);
+                self.offer_again(id);
             }
         }
+    }
+
+    /// Tells the broker once more in the same session. If it was to be taken over, that was said already,
+    /// and somebody else may have it by now.
+    pub(super) fn offer_again(&mut self, id: PostId) {
+        if let Some(offer) = self.offer_of(id)
+            && offer.mode == ServeMode::Takeover
+        {
+            offer.mode = ServeMode::Exclusive;
+        }
+        self.offer(id);
     }
 
     /// The client is over: nothing more arrives.
@@ -336,7 +367,7 @@ impl Core {
             mode: offer.mode,
             description: &offer.description,
         });
-        offer.stands = false;
+        (offer.offered, offer.stands) = (position, false);
         self.pending.insert(position, Ask::Serve(id));
         self.wake_link();
     }

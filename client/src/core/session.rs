@@ -99,7 +99,11 @@ impl Core {
         self.heard_at = now;
         self.probed = false;
         self.pings_in_flight = 0;
-        self.ping_wanted = !self.confirms.is_empty() || self.doubtful > 0 || self.closing.is_some();
+        self.ping_wanted = !self.confirms.is_empty()
+            || self.doubtful > 0
+            || self.closing.is_some()
+            // Whoever waits for room may do so since before.
+            || !self.has_room();
         self.set_state(ConnectionState::Connected {
             resumed: welcome.resumed,
             session: self.sessions,

@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,13 +8,14 @@ use std::time::Duration;
 
 use localhub_client::simulation::Driver;
 use localhub_client::{
-    Channel, Client, Code, Endpoint, Error, Messages, Options, Presence, Refusals, Snapshot,
+    Channel, Client, Code, Error, Messages, Options, Presence, Refusals, Snapshot,
 };
 use localhub_protocol::ChannelId;
 
 use super::heard::{Asked, Sent};
 use super::ledger::Ledger;
-use super::stream::{Flag, Kind, Stream, Takes};
+use super::stream::{Kind, Stream, Takes};
+use crate::{Flag, Task, nowhere};
 
 /// A program that uses the SDK, does whatever comes to its mind, and holds what it is told against
 /// what it has to be told.
@@ -88,9 +88,7 @@ pub(super) struct Watched {
 
 /// Something that the program waits for.
 pub(super) struct Operation {
-    future: Pin<Box<dyn Future<Output = Done>>>,
-    flag: Arc<Flag>,
-    waker: Waker,
+    task: Task<Done>,
     /// What it was, for people.
     pub(super) what: &'static str,
     upsets: u64,
@@ -140,13 +138,7 @@ impl App {
         if habits.small_inbox {
             options = options.inbox_messages(SMALL_INBOX);
         }
-        let nowhere = if cfg!(windows) {
-            r"\\.\pipe\nowhere"
-        } else {
-            "/nowhere"
-        };
-        let endpoint = Endpoint::new(Path::new(nowhere)).expect("a path");
-        let (driver, client) = Driver::new(options, endpoint).expect("a name");
+        let (driver, client) = Driver::new(options, nowhere()).expect("a name");
         let app = Self {
             author,
             habits,
@@ -176,16 +168,12 @@ impl App {
         what: &'static str,
         future: impl Future<Output = Done> + 'static,
     ) {
-        let flag = Flag::new();
-        flag.lower();
         let mut operation = Operation {
-            future: Box::pin(future),
-            waker: flag.waker(),
-            flag,
+            task: Task::new(future),
             what,
             upsets: self.upsets,
         };
-        match operation.poll() {
+        match operation.task.go_on() {
             Poll::Ready(done) => self.done(done, self.upsets, ledger),
             Poll::Pending => self.operations.push(operation),
         }
@@ -196,9 +184,7 @@ impl App {
         let mut at = 0;
         while at < self.operations.len() {
             let operation = &mut self.operations[at];
-            if operation.flag.lower()
-                && let Poll::Ready(done) = operation.poll()
-            {
+            if let Poll::Ready(done) = operation.task.go_on() {
                 let upsets = self.operations.remove(at).upsets;
                 self.done(done, upsets, ledger);
             } else {
@@ -281,13 +267,6 @@ impl App {
 
     pub(super) fn is_upset(&self, since: u64) -> bool {
         self.upsets != since
-    }
-}
-
-impl Operation {
-    fn poll(&mut self) -> Poll<Done> {
-        let cx = &mut Context::from_waker(&self.waker);
-        self.future.as_mut().poll(cx)
     }
 }
 

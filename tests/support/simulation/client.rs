@@ -9,9 +9,8 @@ use super::heard::{CONTENT, Ear, Heard};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::model::Model;
-use super::pipe::frame_end;
 use super::{FILTERS, POLICIES, TOPICS, WILL_DELAYS_MS, settings};
-use crate::Rng;
+use crate::{Rng, frame_end};
 
 /// A client that does what `docs/protocol.md` asks of one, and no more: it counts, confirms now and
 /// then, comes back with its token, and says again what the hub has not confirmed.

@@ -7,10 +7,8 @@ use localhub::hub::{Batch, Close, Departure, Pace, Peer, Turn, Wakes};
 use localhub_protocol::{ClientId, Code, kind};
 
 use super::model::Model;
-use super::pipe::{Pipe, frame_end};
 use super::space::{Load, Space};
-use super::stream::Flag;
-use crate::World;
+use crate::{Flag, Pipe, World, frame_end};
 
 /// A connection: what is on its way in each direction, and the hub's end of it.
 #[derive(Debug)]

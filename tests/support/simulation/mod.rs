@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `world.rs` | what happens, and in which order |
-//! | `link.rs`, `pipe.rs` | a connection, with the hub at one end |
+//! | `link.rs` | a connection, with the hub at one end |
 //! | `client.rs` | a client that keeps to the protocol and is no more clever than that |
 //! | `sdk.rs` | the SDK's core on such a connection |
 //! | `app.rs`, `verbs.rs`, `outcomes.rs`, `stream.rs` | a program that uses the SDK, and what it must be told |
@@ -25,7 +25,6 @@ mod ledger;
 mod link;
 mod model;
 mod outcomes;
-mod pipe;
 mod sdk;
 mod space;
 mod stream;

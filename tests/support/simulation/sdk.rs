@@ -11,8 +11,8 @@ use super::app::{App, Habits};
 use super::heard::{Ear, Item, Sent, Values as Following};
 use super::link::Link;
 use super::model::Model;
-use super::pipe::frame_end;
-use super::stream::{Flag, Takes};
+use super::stream::Takes;
+use crate::{Flag, frame_end};
 
 /// The SDK's core on a simulated connection, and the program that uses it.
 ///

@@ -2,45 +2,14 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use localhub_client::{Cursor, Message, Messages, Policy, StartAt};
 use localhub_protocol::{ChannelId, ClientId, Start};
 use tokio_stream::Stream as _;
 
 use super::heard::{Sent, Values};
-
-/// Whether something has been woken, and is to be polled again. What is never woken is never polled:
-/// a wake that is forgotten shows as something that never happens.
-#[derive(Debug)]
-pub(super) struct Flag(AtomicBool);
-
-impl Flag {
-    /// One that is up.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicBool::new(true)))
-    }
-
-    pub(super) fn waker(self: &Arc<Self>) -> Waker {
-        self.clone().into()
-    }
-
-    /// Takes the flag down; whether it was up.
-    pub(super) fn lower(&self) -> bool {
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+use crate::Flag;
 
 /// A stream of messages that an application reads, and what it must find there.
 pub(super) struct Stream {

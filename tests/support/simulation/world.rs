@@ -474,7 +474,7 @@ impl Simulation {
             }
         };
         // What the hub wrote before it closed is read to its end.
-        if !open || link.is_closed() && link.down.len() == 0 {
+        if !open || link.is_closed() && link.down.is_empty() {
             self.cut(n);
         } else if matches!(self.seats[n].player, Player::Sdk(_)) && self.rng.once_in(2) {
             self.write(n);

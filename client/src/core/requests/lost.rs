@@ -36,6 +36,9 @@ impl Core {
                     request.sent_in = Some(request.epoch);
                     self.requests.by_position.remove(&position);
                     self.ask_again(id, &frame, self.heard_at);
+                    // Else that would be one more who waits for it, and does so for ever.
+                    self.outgoing
+                        .push(&ClientFrame::Cancel { request: position });
                 }
                 _ if request.over || request.wanted == Wanted::NoMore => {
                     self.requests.by_position.remove(&position);
@@ -44,7 +47,7 @@ impl Core {
                         self.forget_request(id);
                     }
                 }
-                _ => {}
+                _ => request.doubted = true,
             }
         }
     }

@@ -359,6 +359,31 @@ fn a_command_that_waited_to_be_sent_again_is_unknown_in_another_epoch() {
     assert_eq!(world.says(), [""; 0]);
 }
 
+#[test]
+fn a_command_that_waited_to_be_sent_again_after_a_gap_is_unknown_in_another_epoch() {
+    let mut world = World::new();
+    let command = world.commands("one", 1);
+    world.says();
+    world.loses_connection();
+    world.resumes(1);
+    let gap = localhub_protocol::Gap {
+        channel: None,
+        lost: 1,
+        cause: Code::SLOW_CONSUMER,
+    };
+    world.hears(&[BrokerFrame::Gap(gap)]);
+    world.says();
+    world.hears(&[BrokerFrame::Pong {
+        nonce: 1,
+        received: 1,
+    }]);
+    // It is queued again, and not written before the session is lost.
+    world.core.lost("test".to_owned(), Duration::ZERO);
+    world.starts_in_another_epoch();
+    assert_eq!(world.reply_to(command).unwrap(), UNKNOWN);
+    assert_eq!(world.says(), [""; 0]);
+}
+
 // protocol.md 15.7
 #[test]
 fn a_command_whose_outcome_may_be_lost_is_sent_again() {
@@ -378,7 +403,11 @@ fn a_command_whose_outcome_may_be_lost_is_sent_again() {
         nonce: 2,
         received: 2,
     }]);
-    assert_eq!(world.says(), ["request printer one 5000 ms command 1"]);
+    assert_eq!(
+        world.says(),
+        ["request printer one 5000 ms command 1", "cancel 2"],
+        "nobody waits for it twice"
+    );
     world.replies(3, "done");
     assert_eq!(world.reply_to(command).unwrap(), "bo: done");
     world.replies(1, "late");
@@ -407,6 +436,39 @@ fn a_command_whose_outcome_may_be_lost_is_unknown_in_another_epoch() {
     world.starts_in_another_epoch();
     assert_eq!(world.reply_to(command).unwrap(), UNKNOWN);
     assert_eq!(world.says(), [""; 0]);
+}
+
+// protocol.md 15.7
+#[test]
+fn a_request_whose_outcome_is_lost_is_forgotten_when_nobody_waits_for_it_any_more() {
+    let mut world = World::new();
+    let dropped = world.asks("one");
+    let expires = world.asks("two");
+    let wanted = false;
+    let forgotten = world.asks_with("three", Ask { wanted, ..PLAIN });
+    world.core.drop_request(forgotten);
+    world.says();
+    world.loses_connection();
+    world.resumes(3);
+    let gap = localhub_protocol::Gap {
+        channel: None,
+        lost: 3,
+        cause: Code::SLOW_CONSUMER,
+    };
+    world.hears(&[BrokerFrame::Gap(gap)]);
+    world.says();
+    world.hears(&[BrokerFrame::Pong {
+        nonce: 3,
+        received: 3,
+    }]);
+    world.core.drop_request(dropped);
+    assert_eq!(world.says(), ["cancel 1"], "the broker may still have it");
+    world.passes_and_expires(10_000);
+    assert!(world.reply_to(expires).unwrap().starts_with("deadline"));
+    world.core.drop_request(expires);
+    assert_eq!(world.says()[..2], ["cancel 2", "cancel 3"]);
+    let holds = world.core.holds();
+    assert!(holds.iter().all(|(_, count)| *count == 0), "{holds:?}");
 }
 
 // protocol.md 12.14

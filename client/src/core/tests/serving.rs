@@ -306,6 +306,65 @@ fn a_lease_that_may_be_lost_is_asked_for_again() {
     assert_eq!(world.core.lease(post), Some(Lease::Queued));
 }
 
+// protocol.md 15.7
+#[test]
+fn what_was_said_of_a_lease_before_it_was_asked_for_again_is_said_again() {
+    let mut world = World::new();
+    let name = "printer".parse().unwrap();
+    let serve = world.core.serve(name, ServeMode::Takeover, Bytes::new());
+    let (post, ticket) = serve.unwrap();
+    world.says();
+    world.loses_connection();
+    world.resumes(1);
+    let gap = localhub_protocol::Gap {
+        channel: None,
+        lost: 1,
+        cause: Code::SLOW_CONSUMER,
+    };
+    world.hears(&[BrokerFrame::Gap(gap)]);
+    assert_eq!(
+        world.says()[0],
+        "serve printer Exclusive 0 bytes",
+        "not taken over from who has it by now"
+    );
+    world.hears(&[BrokerFrame::Done { request: 1 }]);
+    world.leases(LeaseState::Held, 4);
+    world.leases(LeaseState::Lost, 4);
+    assert!(world.outcome(ticket).is_none());
+    world.hears(&[BrokerFrame::Done { request: 2 }]);
+    world.leases(LeaseState::Queued, 0);
+    assert!(matches!(world.outcome(ticket), Some(Ok(Answer::Done))));
+    world.leases(LeaseState::Held, 6);
+    assert_eq!(world.core.lease(post), Some(Lease::Held { fence: 6 }));
+    world.is_asked(7, None, 0);
+    world.takes(post);
+}
+
+#[test]
+fn an_answer_that_waits_for_room_since_before_a_resume_asks_for_it() {
+    let mut world = World::new();
+    let post = world.serves(ServeMode::Shared, 1);
+    world.is_asked(7, None, 0);
+    let request = world.takes(post);
+    world.loses_connection();
+    while world.core.has_room() {
+        let outbound = Outbound::Direct {
+            to: Target::Id(ClientId(5)),
+            content: ContentType::TEXT,
+            payload: &[b'x'; 900],
+        };
+        let cx = &Context::from_waker(Waker::noop());
+        assert!(world.core.poll_send(&outbound, false, cx).is_ready());
+    }
+    let payload = Payload::from("done");
+    let cx = &Context::from_waker(Waker::noop());
+    let answer = world.core.poll_answer(request, &Said::Reply(&payload), cx);
+    assert!(answer.is_pending());
+    world.resumes(1);
+    let said = world.says();
+    assert!(said.last().unwrap().starts_with("ping"), "{said:?}");
+}
+
 #[test]
 fn a_service_that_is_refused_is_not_served() {
     let mut world = World::new();

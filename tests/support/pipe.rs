@@ -3,7 +3,7 @@
 /// The first `arrived` of them have been read by the other side, which may be in the middle of a
 /// frame.
 #[derive(Debug, Default)]
-pub(super) struct Pipe {
+pub struct Pipe {
     bytes: Vec<u8>,
     /// How many bytes at the front are done with.
     done: usize,
@@ -13,29 +13,34 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// How many bytes are there.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len() - self.done
     }
 
+    /// Whether none are.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Where to write.
-    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+    pub fn end(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// Lets some more bytes arrive; whether there were any.
-    pub(super) fn deliver(&mut self, bytes: usize) -> bool {
+    pub fn deliver(&mut self, bytes: usize) -> bool {
         let bytes = bytes.min(self.bytes.len() - self.arrived);
         self.arrived += bytes;
         bytes > 0
     }
 
     /// What has arrived.
-    pub(super) fn arrived(&self) -> &[u8] {
+    pub fn arrived(&self) -> &[u8] {
         &self.bytes[self.done..self.arrived]
     }
 
     /// Forgets the first bytes of what has arrived.
-    pub(super) fn forget(&mut self, bytes: usize) {
+    pub fn forget(&mut self, bytes: usize) {
         self.done += bytes;
         debug_assert!(self.done <= self.arrived);
         if self.done == self.bytes.len() {
@@ -51,7 +56,7 @@ impl Pipe {
 }
 
 /// The end of the first frame, prefix included, if it is whole.
-pub(super) fn frame_end(bytes: &[u8]) -> Option<usize> {
+pub fn frame_end(bytes: &[u8]) -> Option<usize> {
     let prefix = bytes.first_chunk::<4>()?;
     let end = 4 + u32::from_be_bytes(*prefix) as usize;
     (bytes.len() >= end).then_some(end)
