@@ -1,25 +1,26 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use localhub_protocol::limits::HEADER_BYTES_MAX;
 use localhub_protocol::{BrokerFrame, Code, FrameError, PREFIX_BYTES, RawFrame};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
 use crate::Error;
 use crate::core::{Core, Progress};
+use crate::endpoint::ReadBuffer;
 use crate::shared::{Shared, now};
 
 /// One connection to the broker, from the hello to its end.
 pub(crate) struct Connection<S> {
     stream: S,
     /// What was read and is no whole frame yet.
-    buffer: BytesMut,
+    buffer: ReadBuffer,
     /// Whole frames that the core has not yet taken in.
     chunk: Bytes,
     /// Until when the core waits for a full inbox before it takes in more.
@@ -79,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
-            buffer: BytesMut::new(),
+            buffer: ReadBuffer::default(),
             chunk: Bytes::new(),
             blocked_until: None,
             batch: VecDeque::new(),
@@ -96,9 +97,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.batch.push_back(shared.with(Core::hello).into());
         poll_fn(|cx| self.poll_write(cx)).await;
         let welcome = loop {
-            if let Some((frame, _)) = RawFrame::split(&self.buffer, HEADER_BYTES_MAX)? {
+            if let Some((frame, _)) = RawFrame::split(self.buffer.filled(), HEADER_BYTES_MAX)? {
                 let bytes = frame.wire_bytes();
-                break self.buffer.split_to(bytes).freeze();
+                break self.take(bytes);
             }
             poll_fn(|cx| self.poll_read(cx, HEADER_BYTES_MAX)).await?;
         };
@@ -188,31 +189,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.chunk.is_empty() {
             return Ok(());
         }
-        let mut rest = &self.buffer[..];
+        let mut rest = self.buffer.filled();
         while let Some((_, after)) = RawFrame::split(rest, frame_max)? {
             rest = after;
         }
-        let whole = self.buffer.len() - rest.len();
+        let whole = self.buffer.filled().len() - rest.len();
         if whole > 0 {
-            self.chunk = self.buffer.split_to(whole).freeze();
+            self.chunk = self.take(whole);
         }
         Ok(())
     }
 
+    fn take(&mut self, bytes: usize) -> Bytes {
+        let mut filled = self.buffer.take();
+        let taken = filled.split_to(bytes).freeze();
+        self.buffer.put_back(filled);
+        taken
+    }
+
     /// Reads once. An end of the stream is an error.
     fn poll_read(&mut self, cx: &mut Context<'_>, frame_max: usize) -> Poll<Result<(), Loss>> {
-        let room = self.buffer.capacity() - self.buffer.len();
-        let wanted = match self.buffer.first_chunk::<PREFIX_BYTES>() {
+        let filled = self.buffer.filled();
+        let wanted = match filled.first_chunk::<PREFIX_BYTES>() {
             Some(prefix) => {
                 let frame = (u32::from_be_bytes(*prefix) as usize).min(frame_max) + PREFIX_BYTES;
-                frame.saturating_sub(self.buffer.len())
+                frame.saturating_sub(filled.len())
             }
             None => 0,
         };
-        if room < wanted.max(READ_BYTES_MIN) {
-            self.buffer.reserve(wanted.max(READ_BYTES));
-        }
-        let read = match ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx)) {
+        self.buffer
+            .make_room(wanted.max(READ_BYTES_MIN), READ_BYTES);
+        let read = match ready!(self.buffer.poll_read(&mut self.stream, cx, usize::MAX)) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             other => other,
         };

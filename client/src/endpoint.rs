@@ -5,6 +5,9 @@
 //! that others can change, a symbolic link, a socket or a server of another user are refused, each
 //! with its own error.
 
+mod read_buffer;
+#[cfg(unix)]
+mod stream;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -21,8 +24,9 @@ use unix as system;
 #[cfg(windows)]
 use windows as system;
 
+pub use read_buffer::ReadBuffer;
 #[cfg(unix)]
-pub use tokio::net::UnixStream as Stream;
+pub use stream::Stream;
 #[cfg(unix)]
 pub use unix::tune;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Bytes, BytesMut};
 use localhub_protocol::limits::HELLO_BYTES_MAX;
 use localhub_protocol::{
     BrokerFrame, ClientFrame, Code, Hello, PREFIX_BYTES, RawFrame, ResumeToken,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -23,6 +23,9 @@ use crate::hub::{Batch, Close, Departure, Identity, Pace, Peer, Wakes};
 /// How much is read at once: a good part of what a socket's buffer holds. Half of it means more wakes, twice of it
 /// no fewer, and more than a processor's own cache.
 const READ_BYTES: usize = 128 * 1024;
+
+/// Less than this is copied out of the buffer that it was read into.
+const COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// How much of an outbox goes into one write: a few times what a socket's buffer takes.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -59,7 +62,7 @@ const DEATH_MAX: Duration = Duration::from_millis(50);
 /// Most connections wait most of the time, so what a task keeps room for is what it needs then: all else is boxed.
 pub(super) fn serve<S>(stream: S, identity: Identity, counted: Counted) -> impl Future<Output = ()>
 where
-    S: AsyncRead + AsyncWrite + Readiness + Unpin,
+    S: AsyncWrite + Readiness + Unpin,
 {
     // Not in the block below, which would keep room for all that is passed on here.
     let opening = Box::pin(open(stream, identity, counted.clone()));
@@ -79,10 +82,10 @@ async fn open<S>(
     shared: Arc<Shared>,
 ) -> Option<Box<Connection<S>>>
 where
-    S: AsyncRead + AsyncWrite + Readiness + Unpin,
+    S: AsyncWrite + Readiness + Unpin,
 {
     let mut wakes = Wakes::default();
-    let mut buffer = BytesMut::new();
+    let mut buffer = Vec::new();
     let pid = identity.pid;
     let stranger = identity.clone();
     let peer = greet(&mut stream, identity, &shared, &mut buffer, &mut wakes);
@@ -131,11 +134,11 @@ impl From<Close> for Ending {
 }
 
 /// Reads the hello and finds the client its place. What was read behind the hello stays in `buffer`.
-async fn greet<S: AsyncRead + Readiness + Unpin>(
+async fn greet<S: Readiness>(
     stream: &mut S,
     identity: Identity,
     shared: &Shared,
-    buffer: &mut BytesMut,
+    buffer: &mut Vec<u8>,
     wakes: &mut Wakes,
 ) -> Result<Peer, Ending> {
     let deadline = Instant::now() + shared.hello_timeout;
@@ -158,7 +161,8 @@ async fn greet<S: AsyncRead + Readiness + Unpin>(
             Ok(Err(error)) => return Err(error.into()),
         }
     };
-    let frame = buffer.split_to(length).freeze();
+    let behind = buffer.split_off(length);
+    let frame = std::mem::replace(buffer, behind);
     let hello: Hello<'_> = match ClientFrame::decode(&frame[PREFIX_BYTES..]) {
         Ok(ClientFrame::Hello(hello)) => hello,
         Ok(_) => {
@@ -212,7 +216,7 @@ struct Connection<S> {
     process: Option<Arc<ProcessWatch>>,
     shared: Arc<Shared>,
     /// What was read and not carried out yet: at most a part of a frame.
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     wakes: Wakes,
     batch: Batch,
     /// How much of the batch is written.
@@ -235,13 +239,13 @@ struct Stall {
     until: Pin<Box<Sleep>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
+impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
     fn new(
         stream: S,
         peer: Peer,
         pid: Option<u32>,
         process: Option<Arc<ProcessWatch>>,
-        buffer: BytesMut,
+        buffer: Vec<u8>,
         shared: Arc<Shared>,
         wakes: Wakes,
     ) -> Self {
@@ -506,10 +510,17 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
 
     /// Carries out the whole frames that were read, unless publishers have to wait.
     fn carry_out(&mut self) -> Result<(), Ending> {
-        while !self.buffer.is_empty() {
-            let before = self.buffer.len();
+        let mut filled = take(&mut self.buffer);
+        let carried_out = self.carry_out_of(&mut filled);
+        self.buffer.extend_from_slice(&filled);
+        carried_out
+    }
+
+    fn carry_out_of(&mut self, filled: &mut BytesMut) -> Result<(), Ending> {
+        while !filled.is_empty() {
+            let before = filled.len();
             let now = self.shared.clock.now();
-            let turn = self.peer.receive(&mut self.buffer, now, &mut self.wakes);
+            let turn = self.peer.receive(filled, now, &mut self.wakes);
             self.wakes.fire();
             if self.wakes.takes_alarm() {
                 self.shared.alarm.notify_one();
@@ -528,7 +539,7 @@ impl<S: AsyncRead + AsyncWrite + Readiness + Unpin> Connection<S> {
                 self.stall = Some(Box::new(Stall { since, until }));
                 break;
             }
-            if self.buffer.len() == before {
+            if filled.len() == before {
                 break;
             }
         }
@@ -615,21 +626,21 @@ async fn died(process: Option<&ProcessWatch>) -> bool {
     }
 }
 
-async fn read<S: AsyncRead + Readiness + Unpin>(
+async fn read<S: Readiness>(
     stream: &mut S,
-    buffer: &mut BytesMut,
-    max: usize,
+    buffer: &mut Vec<u8>,
+    room: usize,
 ) -> io::Result<usize> {
-    poll_fn(|cx| poll_read(stream, cx, buffer, max)).await
+    poll_fn(|cx| poll_read(stream, cx, buffer, room)).await
 }
 
-/// Reads at most `max` bytes to the end of `buffer`. A frame that is longer makes room as it
-/// comes in, and not as it claims to be.
-fn poll_read<S: AsyncRead + Readiness + Unpin>(
+/// Reads to the end of `buffer`, for which it makes `room`. A frame that is longer makes more as it comes in, and
+/// not as it claims to be.
+fn poll_read<S: Readiness>(
     stream: &mut S,
     cx: &mut Context<'_>,
-    buffer: &mut BytesMut,
-    max: usize,
+    buffer: &mut Vec<u8>,
+    room: usize,
 ) -> Poll<io::Result<usize>> {
     // Nobody needs a buffer to wait.
     if stream.poll_readable(cx)?.is_pending() {
@@ -637,30 +648,37 @@ fn poll_read<S: AsyncRead + Readiness + Unpin>(
         return Poll::Pending;
     }
     if buffer.capacity() == 0 {
-        *buffer = SPARE.take().unwrap_or_default();
+        *buffer = SPARE.take();
     }
-    buffer.reserve(max.min(READ_BYTES));
-    let before = buffer.len();
-    let mut room = (&mut *buffer).limit(max);
-    let read = pin!(stream.read_buf(&mut room)).poll(cx);
+    buffer.reserve(room);
+    let read = stream.poll_read_into(cx, buffer);
     release(buffer);
-    ready!(read)?;
-    Poll::Ready(Ok(buffer.len().saturating_sub(before)))
+    read
 }
 
 thread_local! {
-    /// A buffer that nobody reads into now, nor keeps a part of: short messages, of whichever client, come
-    /// through this one and are copied out of it.
-    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    /// A buffer that nobody reads into now: short messages, of whichever client, come through this one.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Takes what was read: copied if it is little, so that the buffer can be read into again.
+fn take(buffer: &mut Vec<u8>) -> BytesMut {
+    if buffer.len() < COPY_BYTES_MAX {
+        let copied = BytesMut::from(&buffer[..]);
+        buffer.clear();
+        release(buffer);
+        return copied;
+    }
+    BytesMut::from(Bytes::from(std::mem::take(buffer)))
 }
 
 /// Gives back the room of a buffer that holds nothing.
-fn release(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        let mut spare = std::mem::take(buffer);
-        // Not one that was made for a large frame.
-        if spare.try_reclaim(READ_BYTES) && spare.capacity() <= 2 * READ_BYTES {
-            SPARE.set(Some(spare));
+fn release(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        let spare = std::mem::take(buffer);
+        // Not one that was made for a hello or a large frame.
+        if (READ_BYTES..=2 * READ_BYTES).contains(&spare.capacity()) {
+            SPARE.set(spare);
         }
     }
 }
@@ -670,7 +688,6 @@ mod tests {
     use std::collections::VecDeque;
 
     use localhub_protocol::{Epoch, Limits, Version};
-    use tokio::io::ReadBuf;
 
     use super::*;
     use crate::hub::{About, Hub, Settings, User};
@@ -680,23 +697,6 @@ mod tests {
         /// What it said, a read each; the rest comes after the first write has failed.
         said: VecDeque<Vec<u8>>,
         failed: bool,
-    }
-
-    impl AsyncRead for Gone {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            if self.said.len() == 1 && !self.failed {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if let Some(said) = self.said.pop_front() {
-                buffer.put_slice(&said);
-            }
-            Poll::Ready(Ok(()))
-        }
     }
 
     impl AsyncWrite for Gone {
@@ -719,8 +719,22 @@ mod tests {
     }
 
     impl Readiness for Gone {
-        fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.said.len() == 1 && !self.failed {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(Ok(()))
+        }
+
+        fn poll_read_into(
+            &mut self,
+            _: &mut Context<'_>,
+            buffer: &mut Vec<u8>,
+        ) -> Poll<io::Result<usize>> {
+            let said = self.said.pop_front().unwrap_or_default();
+            buffer.extend_from_slice(&said);
+            Poll::Ready(Ok(said.len()))
         }
     }
 

@@ -2,7 +2,12 @@
 
 use std::io;
 
-use crate::{hub::Identity, server::socket::Stream};
+#[cfg(unix)]
+use tokio::net::UnixStream as Stream;
+
+use crate::hub::Identity;
+#[cfg(windows)]
+use crate::server::socket::Stream;
 
 #[cfg(unix)]
 mod unix;

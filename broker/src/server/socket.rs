@@ -103,20 +103,49 @@ pub trait Readiness {
     /// # Errors
     ///
     /// The connection is of no use any more.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads once, to the end of `buffer` and as much as it has room for. 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The connection is of no use any more.
+    fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>>;
 }
 
 #[cfg(unix)]
 impl Readiness for Stream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_readable(self, cx)
+    }
+
+    fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_read_into(self, cx, buffer)
     }
 }
 
 /// A pipe's read has a buffer of its own in the system, so the question costs more than it saves.
 #[cfg(windows)]
 impl Readiness for Stream {
-    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        use tokio::io::AsyncReadExt as _;
+
+        std::pin::pin!(self.read_buf(buffer)).poll(cx)
     }
 }

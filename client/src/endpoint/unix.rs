@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{ConnectError, ENDPOINT_VARIABLE, Endpoint, EndpointError};
+use super::{ConnectError, ENDPOINT_VARIABLE, Endpoint, EndpointError, Stream};
 
 /// What an endpoint has on Unix, where it is a path.
 impl Endpoint {
@@ -200,7 +200,7 @@ fn is_elevated() -> bool {
     false
 }
 
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<UnixStream, ConnectError> {
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
     match endpoint.check_directory() {
         Err(EndpointError::Missing { .. }) => {
             return Err(ConnectError::NotRunning {
@@ -234,7 +234,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<UnixStream, ConnectEr
         .uid();
     check_owner(endpoint, server)?;
     tune(&stream);
-    Ok(stream)
+    Stream::new(stream).map_err(|source| failure(endpoint, source))
 }
 
 /// Connects to the very socket that it has checked.
@@ -353,6 +353,8 @@ mod tests {
     };
 
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
@@ -665,9 +667,9 @@ mod tests {
         let directory = private_directory();
         let endpoint = default_in(directory.path());
         let listener = UnixListener::bind(endpoint.path()).unwrap();
-        let stream = connect(&endpoint).await.unwrap();
-        listener.accept().unwrap();
-        stream.writable().await.unwrap();
+        let mut stream = connect(&endpoint).await.unwrap();
+        let _accepted = listener.accept().unwrap();
+        stream.write_all(b"hello").await.unwrap();
     }
 
     #[tokio::test]

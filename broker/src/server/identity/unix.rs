@@ -9,14 +9,14 @@ use rustix::{
     io::Errno,
     process::Pid,
 };
-use tokio::io::{Interest, unix::AsyncFd};
-
-use crate::{
-    hub::{Identity, User},
-    server::socket::Stream,
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::UnixStream,
 };
 
-pub(super) fn identify(stream: &Stream) -> io::Result<Identity> {
+use crate::hub::{Identity, User};
+
+pub(super) fn identify(stream: &UnixStream) -> io::Result<Identity> {
     let credentials = stream.peer_cred()?;
     // 0 is a process outside of our pid namespace.
     let pid = credentials
@@ -217,11 +217,13 @@ mod tests {
         parent.0.wait().unwrap();
         timeout(LONG, watch.exited()).await.unwrap();
         assert_eq!(watch.has_exited(), Some(true));
-        let error = stream.try_read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut byte = [0];
+        let mut reading = std::pin::pin!(stream.read(&mut byte));
+        let end = std::future::poll_fn(|cx| std::task::Poll::Ready(reading.as_mut().poll(cx)));
+        assert!(end.await.is_pending(), "the heir has the connection");
 
         drop(heir);
-        let end = timeout(LONG, stream.read(&mut [0])).await.unwrap();
+        let end = timeout(LONG, reading).await.unwrap();
         assert_eq!(end.unwrap(), 0);
     }
 

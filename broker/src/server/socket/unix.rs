@@ -24,7 +24,7 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketType},
     process::{Resource, Rlimit, geteuid, getrlimit, setrlimit},
 };
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::{AcceptError, BindError};
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     server::identity::identify,
 };
 
-pub use tokio::net::UnixStream as Stream;
+pub use localhub_client::endpoint::Stream;
 
 /// The socket of a broker, with the lock that makes this broker the only one there.
 ///
@@ -90,6 +90,7 @@ impl Listener {
         if identity.user != self.user {
             return Err(AcceptError::Stranger(identity));
         }
+        let stream = Stream::new(stream).map_err(sort)?;
         Ok((stream, identity))
     }
 
@@ -290,7 +291,7 @@ fn remove_stale(endpoint: &Endpoint) -> Result<(), BindError> {
         // Its queue may be full.
         Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Err(BindError::InUse {
             endpoint: endpoint.clone(),
-            pid: Stream::from_std(probe.into())
+            pid: UnixStream::from_std(probe.into())
                 .and_then(|stream| identify(&stream))
                 .ok()
                 .and_then(|server| server.pid),
