@@ -512,7 +512,10 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
     fn carry_out(&mut self) -> Result<(), Ending> {
         let mut filled = take(&mut self.buffer);
         let carried_out = self.carry_out_of(&mut filled);
-        self.buffer.extend_from_slice(&filled);
+        if !filled.is_empty() {
+            // The same memory, if nobody keeps a part of it: a large frame comes in many reads.
+            self.buffer = filled.into();
+        }
         carried_out
     }
 
