@@ -20,6 +20,12 @@ enum Piece {
 /// Frames below this are copied: one more slice in a vectored write costs about as much.
 const SHARE_BYTES_MIN: usize = 1024;
 
+/// What a short message takes with its header.
+const USUAL_BYTES: usize = 128;
+
+/// More is not made room for in advance.
+const EXPECTED_BYTES_MAX: usize = 128 * 1024;
+
 impl Batch {
     /// How many bytes there are.
     pub fn len(&self) -> usize {
@@ -84,10 +90,18 @@ impl Batch {
         }
     }
 
-    /// Small batches are the most frequent ones, and had better not grow by steps.
+    /// Gets ready for about so many frames to be copied, so that it need not grow by steps.
+    pub(super) fn expect(&mut self, frames: usize) {
+        let room = frames.saturating_mul(USUAL_BYTES).min(EXPECTED_BYTES_MAX);
+        if self.copied.capacity() - self.copied.len() < room {
+            self.copied.reserve(room.max(SHARE_BYTES_MIN));
+        }
+    }
+
+    /// Small batches are the most frequent ones.
     fn make_room(&mut self) {
         if self.copied.capacity() == 0 {
-            self.copied.reserve(SHARE_BYTES_MIN);
+            self.expect(1);
         }
     }
 

@@ -466,6 +466,9 @@ impl Outbox {
         if state.generation != generation {
             return false;
         }
+        if !state.waiting.is_empty() {
+            batch.expect(state.waiting.len());
+        }
         while batch.len() < max {
             let Some(entry) = state.waiting.pop_front() else {
                 break;
