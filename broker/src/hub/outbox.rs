@@ -609,7 +609,9 @@ impl Outbox {
         let mut state = self.state.lock();
         state.writer = None;
         state.absent = true;
-        state.stalled.drain(..).for_each(Waker::wake);
+        let stalled = std::mem::take(&mut state.stalled);
+        drop(state);
+        stalled.into_iter().for_each(Waker::wake);
     }
 
     /// Asks the connection to write what waits and then to end with `code`.
@@ -669,10 +671,10 @@ impl Outbox {
     pub(super) fn overstay(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.overstayed = state.overstayed.max(patience);
-        state.stalled.drain(..).for_each(Waker::wake);
-        if let Some(writer) = state.writer.take() {
-            writer.wake();
-        }
+        let mut waiting = std::mem::take(&mut state.stalled);
+        waiting.extend(state.writer.take());
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Whether publishers have waited for it in vain, and it has not drained since.
@@ -704,7 +706,9 @@ impl Outbox {
         state.latest = None;
         state.kept = state.queued;
         state.passed = state.queued;
-        state.stalled.drain(..).for_each(Waker::wake);
+        let stalled = std::mem::take(&mut state.stalled);
+        drop(state);
+        stalled.into_iter().for_each(Waker::wake);
     }
 
     fn append(&self, state: &mut State, mut entry: Entry, charge: u64, policy: Policy) {
