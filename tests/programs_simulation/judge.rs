@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use localhub_client::{Incoming, Reply};
 use localhub_protocol::ClientId;
+use localhub_tests::Counts;
 
 use crate::story::Story;
 use crate::words;
@@ -30,9 +31,6 @@ pub(crate) struct Judge {
     /// When each seat last lost messages: nobody knows what these said.
     losses: BTreeMap<usize, Duration>,
 }
-
-/// How often what happened.
-pub(crate) type Counts = BTreeMap<(&'static str, &'static str), u64>;
 
 /// A program as it was at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -26,11 +26,8 @@ mod simulation;
 mod story;
 mod words;
 
-use std::time::Instant;
+use localhub_tests::{Counts, Enough, named, run_all, seeds};
 
-use localhub_tests::{named, seeds};
-
-use judge::Counts;
 use simulation::Simulation;
 
 const STEPS: u64 = 6_000;
@@ -56,41 +53,11 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn programs_are_told_the_truth_about_every_request_for_any_seed() {
-    let mut counts = Counts::new();
-    let seeds = seeds(24, 6);
-    let start = Instant::now();
-    for seed in &seeds {
-        for (what, count) in run(*seed) {
-            *counts.entry(what).or_default() += count;
-        }
-    }
-    let rate = (seeds.len() as u64 * STEPS) as f64 / start.elapsed().as_secs_f64();
-    println!("{rate:.0} steps/s\n{}", show(&counts));
-    everything_happened(&counts);
-}
-
-/// A run in which nothing happened proves nothing. One seed alone may be asked for.
-fn everything_happened(counts: &Counts) {
-    if std::env::var_os("SEED").is_some() {
-        return;
-    }
-    for (kind, whats, least) in ENOUGH {
-        for what in *whats {
-            let count = counts.get(&(*kind, *what)).copied().unwrap_or(0);
-            let all = show(counts);
-            assert!(count >= *least, "too few of {kind}, {what}:\n{all}");
-        }
-    }
-}
-
-fn show(counts: &Counts) -> String {
-    let lines = counts.iter();
-    let lines = lines.map(|((kind, what), count)| format!("{kind}, {what}: {count}"));
-    lines.collect::<Vec<_>>().join("\n")
+    run_all(&seeds(24, 6), STEPS, ENOUGH, run);
 }
 
 /// What must have happened, and how often at least.
-const ENOUGH: &[(&str, &[&str], u64)] = &[
+const ENOUGH: &[Enough] = &[
     ("acts", &["drop", "forget"], 200),
     ("command", &["answered again"], 60),
     ("connections", &["lost"], 400),

@@ -11,7 +11,7 @@ use localhub_tests::{Rng, World};
 use crate::acts::{NAMES, Order};
 use crate::clock;
 use crate::connection::Connection;
-use crate::judge::{Counts, Fate, Judge};
+use crate::judge::{Fate, Judge};
 use crate::program::{Program, What};
 
 /// A broker, the programs, and who judges what these are told.

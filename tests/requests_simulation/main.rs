@@ -19,11 +19,9 @@ mod model;
 mod outbox;
 mod simulation;
 
-use std::time::Instant;
+use localhub_tests::{Counts, Enough, named, run_all, seeds};
 
-use localhub_tests::{named, seeds};
-
-use simulation::{Counts, Simulation};
+use simulation::Simulation;
 
 const STEPS: u64 = 1_500;
 
@@ -46,41 +44,11 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn every_request_has_one_outcome_and_every_command_is_carried_out_once_for_any_seed() {
-    let mut counts = Counts::new();
-    let seeds = seeds(36, 10);
-    let start = Instant::now();
-    for seed in &seeds {
-        for (what, count) in run(*seed) {
-            *counts.entry(what).or_default() += count;
-        }
-    }
-    let rate = (seeds.len() as u64 * STEPS) as f64 / start.elapsed().as_secs_f64();
-    println!("{rate:.0} steps/s\n{}", show(&counts));
-    everything_happened(&counts);
-}
-
-/// A run in which nothing happened proves nothing. One seed alone may be asked for.
-fn everything_happened(counts: &Counts) {
-    if std::env::var_os("SEED").is_some() {
-        return;
-    }
-    for (kind, whats, least) in ENOUGH {
-        for what in *whats {
-            let count = counts.get(&(*kind, *what)).copied().unwrap_or(0);
-            let all = show(counts);
-            assert!(count >= *least, "too few of {kind}, {what}:\n{all}");
-        }
-    }
-}
-
-fn show(counts: &Counts) -> String {
-    let lines = counts.iter();
-    let lines = lines.map(|((kind, what), count)| format!("{kind}, {what}: {count}"));
-    lines.collect::<Vec<_>>().join("\n")
+    run_all(&seeds(36, 10), STEPS, ENOUGH, run);
 }
 
 /// What must have happened, and how often at least.
-const ENOUGH: &[(&str, &[&str], u64)] = &[
+const ENOUGH: &[Enough] = &[
     ("cancelled", &["cancelled", "deadline", "peer_gone"], 200),
     ("channel", &["left", "values deleted", "values set"], 300),
     ("command", &["handed over", "waited for by another"], 300),

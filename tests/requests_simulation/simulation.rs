@@ -11,7 +11,7 @@ use localhub_protocol::{
     BrokerFrame, Change, ClientFrame, ClientId, Code, ContentType, LeaseState, Message, Policy,
     Put, RawFrame, Retain, Start, Target, admin,
 };
-use localhub_tests::{Ask, Puppet, Rng, Seen, World};
+use localhub_tests::{Ask, Counts, Puppet, Rng, Seen, World};
 
 use acts::Order;
 
@@ -33,9 +33,6 @@ pub(crate) struct Simulation {
     orders: Vec<Order>,
     counts: Counts,
 }
-
-/// How often what happened.
-pub(crate) type Counts = BTreeMap<(&'static str, &'static str), u64>;
 
 /// What differs between runs.
 #[derive(Clone, Copy, Debug)]

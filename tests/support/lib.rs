@@ -1,5 +1,6 @@
 //! What the tests share: a hub in memory with puppet clients, a simulated world, and real processes.
 
+mod counts;
 mod flag;
 mod nowhere;
 mod pipe;
@@ -10,6 +11,7 @@ mod seeds;
 pub mod simulation;
 mod task;
 
+pub use counts::{Counts, Enough, run_all};
 pub use flag::Flag;
 pub use nowhere::nowhere;
 pub use pipe::{Pipe, frame_end};

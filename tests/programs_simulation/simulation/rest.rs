@@ -1,6 +1,7 @@
 //! What must hold when everything that is under way has arrived.
 
 use localhub_client::Lease;
+use localhub_tests::Counts;
 
 use super::*;
 use crate::acts::{EXCLUSIVE, PATIENCE};
