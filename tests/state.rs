@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use localhub::{Broker, config::Config};
-use localhub_client::{Channel, Client, Code, Error, LiveMap, MapChange, Options, Put};
+use localhub_client::{
+    Channel, Client, Code, Error, LiveMap, MapChange, Options, Put, ValueVersion,
+};
 
 struct World {
     broker: Broker,
@@ -69,7 +71,7 @@ fn contents(map: &LiveMap) -> Vec<(&str, &str)> {
         .collect()
 }
 
-fn code(outcome: Result<u64, Error>) -> Option<Code> {
+fn code<T>(outcome: Result<T, Error>) -> Option<Code> {
     match outcome {
         Err(Error::Refused { code, .. }) => Some(code),
         _ => None,
@@ -95,8 +97,9 @@ async fn a_live_map_begins_with_what_there_is_and_follows() {
     assert_eq!(change(&mut map).await, "c is gone");
     assert_eq!(change(&mut map).await, "d = 5");
     assert_eq!(contents(&map), [("a", "4"), ("b/x", "2"), ("d", "5")]);
-    assert_eq!(map.get("d").unwrap().offset(), version);
+    assert_eq!(map.version("d"), version);
     assert!(map.get("c").is_none());
+    assert_eq!(map.version("c"), ValueVersion::NONE);
 }
 
 #[tokio::test]
@@ -109,8 +112,9 @@ async fn of_those_who_want_a_value_first_one_gets_it() {
     let late = theirs.put("job/7", "bo", first).await;
     assert_eq!(code(late), Some(Code::VERSION_CONFLICT));
     let next = Put::new().expect_version(version);
+    assert_ne!(next, Put::new().expect_version(version.offset()));
     let newer = theirs.put("job/7", "bo", next).await.unwrap();
-    assert!(newer > version);
+    assert!(newer.offset() > version.offset());
     assert_eq!(
         code(mine.delete("job/7", version).await),
         Some(Code::VERSION_CONFLICT)

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::core::{Answer, Outbound, PutValue, RoomId, Takes};
 use crate::shared::Shared;
-use crate::{Client, Cursor, Error, LiveMap, Member, Message, Messages, Payload, Presence};
+use crate::{
+    Client, Cursor, Error, LiveMap, Member, Message, Messages, Payload, Presence, Put, ValueVersion,
+};
 
 /// A channel that the client is a member of. Clones are handles to the same membership.
 #[derive(Clone)]
@@ -91,8 +93,7 @@ impl Channel {
     }
 
     /// Sets the last value of a topic, under conditions: only if it has a version, for a time, or as
-    /// long as this client is there. Gives the new version, which is the offset of the message that
-    /// subscribers get.
+    /// long as this client is there. Gives the new version.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -114,25 +115,29 @@ impl Channel {
     ///
     /// # Errors
     /// [`Error::BadTopic`]; [`Error::Refused`] with
-    /// [`Code::VERSION_CONFLICT`](crate::Code::VERSION_CONFLICT) if the value has another version, or another
-    /// refusal; [`Error::Disconnected`] if the session ended before there was an answer: the value may or may not have been
+    /// [`Code::VERSION_CONFLICT`](crate::Code::VERSION_CONFLICT) if the value has another version or is of another
+    /// life of the channel, or another refusal; [`Error::Disconnected`] if the session ended before there was an answer: the value may or may not have been
     /// set; [`Error::Closed`]. Without a connection this waits for the next one.
     pub async fn put(
         &self,
         topic: &str,
         payload: impl Into<Payload>,
         put: Put,
-    ) -> Result<u64, Error> {
+    ) -> Result<ValueVersion, Error> {
         self.put_value(topic, Retain::Set, payload.into(), put)
             .await
     }
 
-    /// Deletes the last value of a topic if it has that version. Gives the offset of the message that
+    /// Deletes the last value of a topic if it has that version. Gives the place of the message that
     /// subscribers get.
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub async fn delete(&self, topic: &str, version: u64) -> Result<u64, Error> {
+    pub async fn delete(
+        &self,
+        topic: &str,
+        version: impl Into<ValueVersion>,
+    ) -> Result<ValueVersion, Error> {
         let put = Put::new().expect_version(version);
         self.put_value(topic, Retain::Clear, Payload::default(), put)
             .await
@@ -144,7 +149,7 @@ impl Channel {
         retain: Retain,
         payload: Payload,
         put: Put,
-    ) -> Result<u64, Error> {
+    ) -> Result<ValueVersion, Error> {
         let topic = topic.parse().map_err(|source| Error::BadTopic {
             topic: topic.to_owned(),
             source,
@@ -159,7 +164,7 @@ impl Channel {
         };
         let ticket = self.shared().with(|core| core.put(self.room, value))?;
         match self.shared().outcome(ticket).await? {
-            Answer::Stored(offset) => Ok(offset),
+            Answer::Stored(version) => Ok(version),
             _ => unreachable!("a put is answered with where it is stored"),
         }
     }
@@ -581,47 +586,6 @@ impl Will {
     /// How long the client has to come back before, at most 49 days; not at all if this is not set.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-        self
-    }
-}
-
-/// Under which conditions a value is set: see [`Channel::put`].
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[must_use = "pass it to `Channel::put`"]
-pub struct Put {
-    expect: Option<u64>,
-    ttl_ms: u32,
-    owned: bool,
-}
-
-impl Put {
-    /// Whatever value there is, and for as long as nobody changes it.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only if the value has this version: the [`offset`](Message::offset) of its message.
-    pub fn expect_version(mut self, version: u64) -> Self {
-        self.expect = Some(version);
-        self
-    }
-
-    /// Only if there is no value.
-    pub fn expect_none(self) -> Self {
-        self.expect_version(0)
-    }
-
-    /// The broker deletes the value after this time, at most 49 days, if it is not set again.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        // 0 would be for ever.
-        self.ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1);
-        self
-    }
-
-    /// The broker deletes the value when this client leaves the channel or its session ends; not while it is
-    /// away.
-    pub fn owned(mut self) -> Self {
-        self.owned = true;
         self
     }
 }

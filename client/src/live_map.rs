@@ -2,7 +2,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
-use crate::{Channel, Error, Message, Messages, Snapshot};
+use crate::{Channel, Error, Message, Messages, Snapshot, ValueVersion};
 
 /// The last values of a channel's topics, as a map that follows every change.
 ///
@@ -72,10 +72,16 @@ impl LiveMap {
         Ok(map)
     }
 
-    /// The value of a topic. Its [`offset`](Message::offset) is its version, see
-    /// [`Put::expect_version`](crate::Put::expect_version).
+    /// The value of a topic.
     pub fn get(&self, topic: &str) -> Option<&Message> {
         self.values.get(topic)
+    }
+
+    /// Which value a topic has, or that it has none: what [`Put::expect_version`](crate::Put::expect_version) takes
+    /// to change that value and no other.
+    pub fn version(&self, topic: &str) -> ValueVersion {
+        self.get(topic)
+            .map_or(ValueVersion::NONE, ValueVersion::from)
     }
 
     /// All values, by topic.

@@ -42,6 +42,10 @@ pub(crate) fn in_words(frame: &ClientFrame<'_>) -> String {
         }
         ClientFrame::Unsubscribe { channel, filter } => format!("unsubscribe {channel} {filter}"),
         ClientFrame::Snapshot { channel, filter } => format!("snapshot {channel} {filter}"),
+        ClientFrame::Put { channel, put } => match put.expect {
+            Some(version) => format!("put {channel} {} if it is {version}", put.topic),
+            None => format!("put {channel} {}, whatever there is", put.topic),
+        },
         ClientFrame::Message(Message::Publish {
             channel,
             topic,

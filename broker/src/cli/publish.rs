@@ -35,7 +35,8 @@ pub(crate) struct Args {
     /// Have the channel forget what it keeps for the topic
     #[arg(long, conflicts_with_all = ["payload", "file", "content", "retain"])]
     clear: bool,
-    /// Retain or clear only if the value has this version (see `localhub state`), 0 for none
+    /// Retain or clear only if the value has this version (see `localhub state`), 0 for none. Versions begin anew with
+    /// the broker
     #[arg(long, value_name = "N")]
     if_version: Option<u64>,
     /// Have the channel forget the message after this time, such as 10s or 5m

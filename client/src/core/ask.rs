@@ -14,7 +14,7 @@ use super::room::{Later, Room, RoomId, StreamId, Takes};
 use super::serving::PostId;
 use super::{Answer, Confirm, Core, Failure, Ticket};
 use crate::message::Sender;
-use crate::{Cause, Cursor, Gap, Message, Payload, Refused, Snapshot, StartAt};
+use crate::{Cause, Cursor, Gap, Message, Payload, Refused, Snapshot, StartAt, ValueVersion};
 
 /// A request that the broker answers.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(super) struct PendingPut {
     pub(super) room: RoomId,
     pub(super) put: PutValue,
     pub(super) ticket: Ticket,
+    /// Where it was sent to.
+    pub(super) place: Option<(Epoch, ChannelId)>,
 }
 
 /// A value to be set or deleted, and how.
@@ -59,7 +61,7 @@ pub(crate) struct PutValue {
     pub(crate) topic: Topic,
     pub(crate) retain: Retain,
     pub(crate) payload: Payload,
-    pub(crate) expect: Option<u64>,
+    pub(crate) expect: Option<ValueVersion>,
     pub(crate) ttl_ms: u32,
     pub(crate) owned: bool,
 }
@@ -86,7 +88,17 @@ impl Core {
         }
     }
 
-    fn ask_now(&mut self, channel: ChannelId, ask: Ask) {
+    fn ask_now(&mut self, channel: ChannelId, mut ask: Ask) {
+        if let Ask::Put(pending) = &mut ask {
+            pending.place = self.session.as_ref().map(|it| (it.epoch, channel));
+            if let Some(version) = pending.put.expect
+                && !version.may_be_in(pending.place)
+            {
+                // The same number may be that of another value here.
+                let ticket = pending.ticket;
+                return self.settle(ticket, Err(Failure::of_another_life()));
+            }
+        }
         let frame = match &ask {
             Ask::Leave(..) => ClientFrame::Leave { channel },
             Ask::Put(pending) => put_frame(&pending.put, channel),
@@ -347,7 +359,10 @@ impl Core {
     /// A value was set or deleted.
     pub(super) fn stored(&mut self, request: u64, offset: u64) {
         match self.pending.remove(&request) {
-            Some(Ask::Put(put)) => self.settle(put.ticket, Ok(Answer::Stored(offset))),
+            Some(Ask::Put(put)) => {
+                let version = ValueVersion::new(put.place, offset);
+                self.settle(put.ticket, Ok(Answer::Stored(version)));
+            }
             Some(ask) => {
                 self.pending.insert(request, ask);
             }
@@ -670,7 +685,7 @@ fn put_frame(put: &PutValue, channel: ChannelId) -> ClientFrame<'_> {
     ClientFrame::Put {
         channel,
         put: WirePut {
-            expect: put.expect,
+            expect: put.expect.map(ValueVersion::offset),
             ttl_ms: put.ttl_ms,
             owned: put.owned,
             retain: put.retain,

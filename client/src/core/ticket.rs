@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use localhub_protocol::{Code, ContentType};
 
-use crate::{Error, Member, Snapshot};
+use crate::{Error, Member, Snapshot, ValueVersion};
 
 /// Identifies something that the application waits for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -34,7 +34,7 @@ pub(crate) enum Answer {
         content: ContentType,
         payload: Bytes,
     },
-    Stored(u64),
+    Stored(ValueVersion),
     Values(Snapshot),
 }
 
@@ -52,6 +52,14 @@ impl Failure {
         Self::Refused {
             code: Code::NOT_A_MEMBER,
             detail: String::new(),
+        }
+    }
+
+    /// What happens to those who expect a value of another life of a channel.
+    pub(super) fn of_another_life() -> Self {
+        Self::Refused {
+            code: Code::VERSION_CONFLICT,
+            detail: "it was that of a value of another life of the channel".to_owned(),
         }
     }
 }

@@ -134,7 +134,13 @@ impl Core {
     pub(crate) fn put(&mut self, room: RoomId, put: PutValue) -> Result<Ticket, Failure> {
         self.member_of(room)?;
         let ticket = self.tickets.issue();
-        let pending = PendingPut { room, put, ticket };
+        let place = None;
+        let pending = PendingPut {
+            room,
+            put,
+            ticket,
+            place,
+        };
         self.ask(room, Ask::Put(Box::new(pending)));
         Ok(ticket)
     }

@@ -244,3 +244,40 @@ fn a_channel_that_is_left_and_joined_again_is_left_first() {
     };
     assert_eq!(code, Code::NOT_A_MEMBER);
 }
+
+#[test]
+fn a_version_is_that_of_no_value_in_another_life_of_the_channel() {
+    let mut world = World::new();
+    let room = world.joins("kiosk");
+    let first = world.puts(room, None);
+    assert_eq!(world.says(), ["put 7 a, whatever there is"]);
+    world.hears(&[BrokerFrame::Stored {
+        request: 2,
+        offset: 5,
+    }]);
+    let stored = world.outcome(first).unwrap();
+    let Ok(Answer::Stored(version)) = stored else {
+        panic!("not stored: {stored:?}");
+    };
+    assert_eq!(version.offset(), 5);
+    world.puts(room, Some(version));
+    assert_eq!(world.says(), ["put 7 a if it is 5"]);
+
+    world.loses_connection();
+    let waits = world.puts(room, Some(version));
+    let bare = world.puts(room, Some(5.into()));
+    world.starts_anew();
+    assert_eq!(world.says(), ["join kiosk []"]);
+    world.hears(&[BrokerFrame::Joined {
+        request: 1,
+        channel: ChannelId(70),
+        offset: 40,
+    }]);
+    // Another channel has that number: a value with this offset is not the one that was meant.
+    assert_eq!(world.says(), ["put 70 a if it is 5"]);
+    let refused = Failure::of_another_life();
+    assert_eq!(world.outcome(waits).unwrap().unwrap_err(), refused);
+    assert!(world.outcome(bare).is_none());
+    let late = world.puts(room, Some(version));
+    assert_eq!(world.outcome(late).unwrap().unwrap_err(), refused);
+}

@@ -11,8 +11,8 @@ use localhub_protocol::{
 };
 
 use super::*;
-use crate::Error;
 use crate::testing::in_words;
+use crate::{Error, Payload, ValueVersion};
 
 mod anew;
 mod cuts;
@@ -208,6 +208,18 @@ impl World {
             Poll::Ready(Ok(None))
         ));
         self.position += 1;
+    }
+
+    fn puts(&mut self, room: RoomId, expect: Option<ValueVersion>) -> Ticket {
+        let put = PutValue {
+            topic: "a".parse().unwrap(),
+            retain: Retain::Set,
+            payload: Payload::default(),
+            expect,
+            ttl_ms: 0,
+            owned: false,
+        };
+        self.core.put(room, put).unwrap()
     }
 
     fn publishes_confirmed(&mut self, room: RoomId, topic: &str, text: &str) -> Ticket {
