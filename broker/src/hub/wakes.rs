@@ -82,6 +82,11 @@ impl Wakes {
         });
     }
 
+    /// Ends the wait at once. Others go on waiting, and so does this one if it publishes again.
+    pub fn wait_for_nobody(&mut self) {
+        self.full.clear();
+    }
+
     pub(super) fn stall(&mut self, outbox: &Arc<Outbox>, patience: Duration) {
         let mut full = self.full.iter_mut();
         if let Some(known) = full.find(|full| Arc::ptr_eq(&full.outbox, outbox)) {

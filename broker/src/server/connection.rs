@@ -443,7 +443,13 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
     /// A write may fail before it was read, and the last of it may be a goodbye.
     async fn last_words(&mut self, ending: Ending) -> Ending {
         let mut bytes = 0;
-        while bytes < LAST_WORDS_MAX {
+        loop {
+            if let Err(ending) = self.carry_out_at_once() {
+                return ending;
+            }
+            if bytes >= LAST_WORDS_MAX {
+                return ending;
+            }
             let read = poll_fn(|cx| {
                 Poll::Ready(poll_read(
                     &mut self.stream,
@@ -454,13 +460,23 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
             });
             match read.await {
                 Poll::Ready(Ok(read @ 1..)) => bytes += read,
-                _ => break,
+                _ => return ending,
             }
             if let Err(ending) = self.carry_out() {
                 return ending;
             }
         }
-        ending
+    }
+
+    /// Carries out what a stall held up, however full outboxes are: a wait slows down whoever publishes, and a client
+    /// that is gone publishes no more. What does not fit becomes gaps.
+    fn carry_out_at_once(&mut self) -> Result<(), Ending> {
+        while self.stall.take().is_some() {
+            // So that the next stall, if there is one, means that something was carried out.
+            self.wakes.wait_for_nobody();
+            self.carry_out()?;
+        }
+        Ok(())
     }
 
     /// Ready when nobody need be waited for any more.
@@ -690,10 +706,37 @@ fn release(buffer: &mut Vec<u8>) {
 mod tests {
     use std::collections::VecDeque;
 
-    use localhub_protocol::{Epoch, Limits, Version};
+    use localhub_protocol::{
+        ChannelId, ContentType, Epoch, Limits, Message, Policy, Retain, Start, Version,
+    };
 
     use super::*;
     use crate::hub::{About, Hub, Settings, User};
+
+    /// The first channel of the hub.
+    const KIOSK: ChannelId = ChannelId(1);
+
+    /// Enters it.
+    const JOIN: ClientFrame<'_> = ClientFrame::Join {
+        name: "kiosk",
+        hidden: false,
+        state: &[],
+    };
+
+    /// More than one turn carries out, and than half of what an outbox holds here.
+    const LARGE: ClientFrame<'_> = ClientFrame::Message(Message::Publish {
+        channel: KIOSK,
+        retain: Retain::No,
+        content: ContentType::BYTES,
+        topic: "t",
+        payload: &[0; 600 * 1024],
+    });
+
+    /// The last that a client says.
+    const GOODBYE: ClientFrame<'_> = ClientFrame::Close {
+        code: Code::GOODBYE,
+        detail: "",
+    };
 
     /// A client that is gone before the broker has read all that it said.
     struct Gone {
@@ -743,7 +786,10 @@ mod tests {
 
     fn hub() -> Arc<Hub> {
         Hub::new(Settings {
-            limits: Limits::default(),
+            limits: Limits {
+                outbox_bytes: 1 << 20,
+                ..Limits::default()
+            },
             memory_bytes: 1 << 20,
             sessions: 10,
             channels: 10,
@@ -760,45 +806,110 @@ mod tests {
         })
     }
 
-    async fn parked_after(last: Option<ClientFrame<'_>>) -> u64 {
-        let hello = ClientFrame::Hello(Hello {
+    fn hello(name: &str) -> Hello<'_> {
+        Hello {
             versions: (Version::CURRENT, Version::CURRENT),
             features: vec![],
-            name: Some("ana"),
+            name: Some(name),
             resume: None,
             ttl_ms: None,
-        });
-        let said = [Some(hello), last].map(|frame| {
-            let mut wire = Vec::new();
-            if let Some(frame) = frame {
-                frame.encode(&mut wire);
-            }
-            wire
-        });
-        let stream = Gone {
-            said: said.into(),
-            failed: false,
-        };
-        let identity = Identity {
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity {
             user: User::Uid(0),
             gid: None,
             pid: None,
             executable: None,
+        }
+    }
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared::new(hub(), Duration::from_secs(5), 10))
+    }
+
+    fn wire(frames: &[ClientFrame<'_>]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for frame in frames {
+            frame.encode(&mut wire);
+        }
+        wire
+    }
+
+    /// How many sessions wait for their client, once ana has said this behind its hello, a read each, and is gone.
+    async fn parked_after(
+        shared: &Arc<Shared>,
+        said: impl IntoIterator<Item = impl Into<Vec<u8>>>,
+    ) -> u64 {
+        let others = shared.hub.status(Duration::ZERO).connected;
+        let mut all = VecDeque::from([wire(&[ClientFrame::Hello(hello("ana"))])]);
+        all.extend(said.into_iter().map(Into::into));
+        let stream = Gone {
+            said: all,
+            failed: false,
         };
-        let shared = Arc::new(Shared::new(hub(), Duration::from_secs(5), 10));
-        serve(stream, identity, Counted::new(shared.clone())).await;
+        serve(stream, identity(), Counted::new(shared.clone())).await;
         let status = shared.hub.status(Duration::ZERO);
-        assert_eq!(status.connected, 0);
+        assert_eq!(status.connected, others);
         status.parked
     }
 
+    /// What came of a client that said this and is gone, beside bo who does not read: how many of its messages were
+    /// carried out, and how many sessions wait.
+    async fn beside_bo(said: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> (u64, u64) {
+        let shared = shared();
+        let _bo = let_bo_in(&shared);
+        let before = shared.hub.status(Duration::ZERO).messages_in;
+        let parked = parked_after(&shared, said).await;
+        let after = shared.hub.status(Duration::ZERO).messages_in;
+        (after - before, parked)
+    }
+
+    /// Lets bo into the channel, and makes sure that whoever publishes there has to wait for it.
+    fn let_bo_in(shared: &Shared) -> Peer {
+        let mut wakes = Wakes::default();
+        let (token, now) = (ResumeToken([1; 32]), Duration::ZERO);
+        let mut bo = shared
+            .hub
+            .attach(&hello("bo"), identity(), token, now, &mut wakes)
+            .unwrap();
+        let subscribe = ClientFrame::Subscribe {
+            channel: KIOSK,
+            filter: "#",
+            start: Start::Live,
+            policy: Policy::DropOldest,
+        };
+        let mut said = BytesMut::from(&wire(&[JOIN, subscribe, LARGE])[..]);
+        bo.receive(&mut said, now, &mut wakes).unwrap();
+        assert!(said.is_empty(), "it was one turn");
+        assert!(wakes.is_stalled(), "its outbox is more than half full");
+        bo
+    }
+
+    // protocol.md 17.7
     #[tokio::test]
     async fn a_goodbye_counts_though_a_write_fails_before_it_is_read() {
-        let goodbye = ClientFrame::Close {
-            code: Code::GOODBYE,
-            detail: "",
-        };
-        assert_eq!(parked_after(Some(goodbye)).await, 0);
-        assert_eq!(parked_after(None).await, 1, "it may come back");
+        assert_eq!(parked_after(&shared(), [wire(&[GOODBYE])]).await, 0);
+        assert_eq!(
+            parked_after(&shared(), [vec![]]).await,
+            1,
+            "it may come back"
+        );
+    }
+
+    // protocol.md 17.7
+    #[tokio::test]
+    async fn a_goodbye_counts_though_what_was_said_before_it_fills_an_outbox() {
+        let said = wire(&[JOIN, LARGE, GOODBYE]);
+        assert_eq!(beside_bo(said.chunks(READ_BYTES)).await, (2, 0));
+    }
+
+    // protocol.md 17.7
+    #[tokio::test]
+    async fn a_goodbye_counts_though_its_client_goes_while_it_waits_for_an_outbox() {
+        // All of it is read, and the first turn carried out, when the write fails: nothing is left to read.
+        let said = wire(&[JOIN, LARGE, LARGE, LARGE, GOODBYE]);
+        assert_eq!(beside_bo([said, vec![]]).await, (4, 0));
     }
 }
