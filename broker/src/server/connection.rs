@@ -224,6 +224,8 @@ struct Connection<S> {
     /// Since when the client has been silent.
     heard: Instant,
     pings: u32,
+    /// Whether it took something that was written to it since its silence was looked at last.
+    took: bool,
     /// While set, nothing is read: outboxes that this client filled are full.
     stall: Option<Box<Stall>>,
     /// Since when the system takes nothing that is written, because the client does not read.
@@ -261,6 +263,7 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
             written: 0,
             heard: Instant::now(),
             pings: 0,
+            took: false,
             stall: None,
             blocked: None,
             patience: None,
@@ -335,6 +338,12 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         if self.heard.elapsed() < ping {
             return Ok(self.heard + ping);
         }
+        let took = std::mem::take(&mut self.took);
+        if self.stall.is_some() || took && self.peer.is_crowded() {
+            // What it says is not read now. It waits for others, or takes what there is.
+            self.pings = 0;
+            return Ok(Instant::now() + ping);
+        }
         if self.pings == PINGS_MAX {
             return Err(Ending::Closed(Code::PING_TIMEOUT.into()));
         }
@@ -381,6 +390,7 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         }
         if let Poll::Ready(bytes) = self.poll_write(cx)? {
             self.blocked = None;
+            self.took = true;
             self.note_written(bytes);
             return Ok(true);
         }
@@ -732,6 +742,15 @@ mod tests {
         payload: &[0; 600 * 1024],
     });
 
+    /// More than one write takes.
+    const FIRST: ClientFrame<'_> = ClientFrame::Message(Message::Publish {
+        channel: KIOSK,
+        retain: Retain::No,
+        content: ContentType::BYTES,
+        topic: "t",
+        payload: &[0; 300 * 1024],
+    });
+
     /// The last that a client says.
     const GOODBYE: ClientFrame<'_> = ClientFrame::Close {
         code: Code::GOODBYE,
@@ -866,7 +885,8 @@ mod tests {
         (after - before, parked)
     }
 
-    /// Lets bo into the channel, and makes sure that whoever publishes there has to wait for it.
+    /// Lets bo into the channel, and makes sure that whoever publishes there has to wait for it, also once bo is
+    /// about to get the first of what waits.
     fn let_bo_in(shared: &Shared) -> Peer {
         let mut wakes = Wakes::default();
         let (token, now) = (ResumeToken([1; 32]), Duration::ZERO);
@@ -880,11 +900,72 @@ mod tests {
             start: Start::Live,
             policy: Policy::DropOldest,
         };
-        let mut said = BytesMut::from(&wire(&[JOIN, subscribe, LARGE])[..]);
-        bo.receive(&mut said, now, &mut wakes).unwrap();
-        assert!(said.is_empty(), "it was one turn");
+        // What is said in one turn is written at once, too.
+        for turn in [&[JOIN, subscribe, FIRST][..], &[LARGE]] {
+            let mut said = BytesMut::from(&wire(turn)[..]);
+            bo.receive(&mut said, now, &mut wakes).unwrap();
+            assert!(said.is_empty(), "it was one turn");
+        }
         assert!(wakes.is_stalled(), "its outbox is more than half full");
         bo
+    }
+
+    /// A client that takes a little of what there is, and is not heard.
+    struct Slow;
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len().min(1)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Readiness for Slow {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            panic!("what it says is not read now")
+        }
+
+        fn poll_read_into(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &mut Vec<u8>,
+        ) -> Poll<io::Result<usize>> {
+            panic!("what it says is not read now")
+        }
+    }
+
+    // protocol.md 16.2
+    #[tokio::test]
+    async fn a_slow_client_is_there_as_long_as_it_takes_what_there_is() {
+        let shared = shared();
+        let bo = let_bo_in(&shared);
+        let wakes = Wakes::default();
+        let mut connection = Connection::new(Slow, bo, None, None, Vec::new(), shared, wakes);
+        connection.heard -= connection.ping();
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        for _ in 0..=2 * PINGS_MAX {
+            assert!(connection.poll_receive(cx).is_ok_and(|read| !read));
+            assert!(connection.poll_send(cx).is_ok_and(|taken| taken));
+            assert!(connection.look_at_silence().is_ok());
+        }
+        for _ in 0..PINGS_MAX {
+            assert!(connection.look_at_silence().is_ok(), "it is asked");
+        }
+        let Err(Ending::Closed(close)) = connection.look_at_silence() else {
+            panic!("it takes nothing any more, and is still believed in");
+        };
+        assert_eq!(close.code, Code::PING_TIMEOUT);
     }
 
     // protocol.md 17.7
