@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub(super) struct App {
     /// How often it left a channel, and with it whatever it was doing there.
     pub(super) leaves: u64,
     pub(super) fates: Vec<Told>,
+    /// Messages that were handed to a connection.
+    pub(super) handed: BTreeSet<u32>,
     /// Messages that the SDK said are lost with their session.
     pub(super) told_lost: u64,
     /// Refusals of messages that nobody waited for.
@@ -154,6 +156,7 @@ impl App {
             leaves: 0,
             streams: 0,
             fates: Vec::new(),
+            handed: BTreeSet::new(),
             told_lost: 0,
             told_refused: 0,
             seen: 0,

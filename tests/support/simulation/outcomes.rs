@@ -183,7 +183,14 @@ impl App {
         for (number, told) in self.fates.iter().enumerate() {
             let fate = ledger.fate(self.author, number as u32);
             match (told, fate) {
-                (Told::Queued, Fate::Unseen) => missing += 1,
+                (Told::Queued, Fate::Unseen) => {
+                    let handed = self.handed.contains(&(number as u32));
+                    assert!(
+                        handed || self.leaves > 0,
+                        "{id}: message {number} was never written, and is lost with a session"
+                    );
+                    missing += 1;
+                }
                 (Told::Queued, Fate::Refused) => refused += 1,
                 (Told::Queued, Fate::Accepted) | (Told::Unknown, _) => {}
                 (Told::Accepted, Fate::Accepted) | (Told::Refused, Fate::Refused) => {}

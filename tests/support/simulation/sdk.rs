@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use localhub_client::simulation::{Driver, Received};
-use localhub_protocol::{BrokerFrame, Code, Gap};
+use localhub_protocol::{BrokerFrame, ClientFrame, Code, Gap, RawFrame};
 
 use super::app::{App, Habits};
 use super::heard::{Ear, Item, Sent, Values as Following};
+use super::ledger::MARK_BYTES;
 use super::link::Link;
 use super::model::Model;
 use super::stream::Takes;
@@ -98,7 +99,10 @@ impl Sdk {
         self.driver.take(&mut batch, TAKE_BYTES, now);
         self.may_write = !batch.is_empty();
         let up = link.up.end();
-        batch.iter().for_each(|piece| up.extend_from_slice(piece));
+        for piece in &batch {
+            up.extend_from_slice(piece);
+            self.app.handed.extend(marks(piece));
+        }
         self.driver.register(&self.flag.waker());
     }
 
@@ -313,4 +317,19 @@ impl Sdk {
         let left = values.count;
         self.values = (left > 0).then_some(Values { to, left });
     }
+}
+
+/// The numbers of the messages in what is written, which is whole frames.
+fn marks(mut frames: &[u8]) -> Vec<u32> {
+    let mut marks = Vec::new();
+    while let Some((frame, rest)) = RawFrame::split(frames, usize::MAX).expect("frames") {
+        frames = rest;
+        if let Ok(ClientFrame::Message(message)) = ClientFrame::decode(frame.body())
+            && let Some(mark) = message.payload().first_chunk::<MARK_BYTES>()
+        {
+            // The author is the other half.
+            marks.push(u64::from_be_bytes(*mark) as u32);
+        }
+    }
+    marks
 }
