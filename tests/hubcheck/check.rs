@@ -9,6 +9,7 @@ mod requests;
 mod sessions;
 mod streams;
 mod tally;
+mod values;
 
 pub(crate) use broker::{faults_heal, the_broker_stays_small};
 pub(crate) use commands::{
@@ -29,6 +30,10 @@ pub(crate) use sessions::{
 pub(crate) use streams::{
     channels_keep_their_order, confirmed_is_delivered_or_told, gaps_are_honest, nothing_is_silent,
 };
+pub(crate) use values::{
+    conflicts_have_a_cause, maps_are_true, values_are_what_was_set,
+    values_last_as_long_as_they_should, versions_are_replaced_once,
+};
 
 use crate::history::History;
 
@@ -43,7 +48,7 @@ pub(crate) struct Violation {
 pub(crate) type Check = fn(&History) -> Vec<Violation>;
 
 /// The invariants with their numbers.
-pub(crate) const CHECKS: [(&str, &str, Check); 27] = [
+pub(crate) const CHECKS: [(&str, &str, Check); 32] = [
     ("I1", "nothing is invented or changed", nothing_is_invented),
     ("I2", "nothing comes twice", nothing_comes_twice),
     ("I3", "nothing is lost silently", nothing_is_silent),
@@ -91,6 +96,19 @@ pub(crate) const CHECKS: [(&str, &str, Check); 27] = [
     ("I16", "a death is told soon", deaths_are_told),
     ("I18", "the broker stays small", the_broker_stays_small),
     ("I19", "all is well after the faults", faults_heal),
+    ("I20", "values are what was set", values_are_what_was_set),
+    (
+        "I20",
+        "a version is replaced once",
+        versions_are_replaced_once,
+    ),
+    ("I20", "a conflict has a cause", conflicts_have_a_cause),
+    (
+        "I20",
+        "values last as long as they should",
+        values_last_as_long_as_they_should,
+    ),
+    ("I20", "maps are true in the end", maps_are_true),
 ];
 
 fn violation(what: String) -> Violation {

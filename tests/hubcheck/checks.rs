@@ -7,6 +7,7 @@ mod calls;
 #[allow(dead_code, unused_imports, reason = "the report uses the rest")]
 mod check;
 mod checks_of_requests;
+mod checks_of_values;
 #[allow(dead_code, reason = "the runner uses the rest")]
 mod history;
 #[allow(dead_code, reason = "the processes use the rest")]
@@ -15,6 +16,7 @@ mod plan;
 mod record;
 mod story;
 mod tale;
+mod values;
 mod wire;
 
 use localhub_protocol::{BrokerFrame, Code};

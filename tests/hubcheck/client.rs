@@ -15,6 +15,7 @@ use localhub_tests::Rng;
 use tokio::sync::watch;
 
 use crate::asker::ask;
+use crate::board::{self, Board};
 use crate::handler::{serve, serve_itself};
 use crate::holder::{compete, list};
 use crate::plan::{
@@ -67,6 +68,10 @@ pub(crate) struct Actor {
     pub(crate) asked: Cell<u64>,
     /// How many requests of others it has begun to do.
     pub(crate) executions: Cell<u64>,
+    /// The board, while it is in it.
+    pub(crate) board: RefCell<Option<Board>>,
+    /// How many changes of the board it has begun.
+    pub(crate) changes: Cell<u64>,
     /// What it serves until it ends.
     pub(crate) served: RefCell<Vec<Service>>,
     /// Where the process writes its records.
@@ -140,6 +145,8 @@ async fn act(
         number: Cell::new(0),
         asked: Cell::new(0),
         executions: Cell::new(0),
+        board: RefCell::default(),
+        changes: Cell::new(0),
         served: RefCell::default(),
         records: part.records,
         streams: Cell::new(0),
@@ -188,6 +195,7 @@ impl Actor {
         if is_watcher(client_of(self.sender)) {
             tasks.spawn_local(watch(self.clone(), lobby.clone()));
         }
+        tasks.spawn_local(board::follow(self.clone()));
         tasks.spawn_local(self.clone().count_refusals());
         let mut serving = tokio::task::JoinSet::new();
         if self.is_auditor() {
@@ -201,7 +209,7 @@ impl Actor {
         }
         println!("ready");
         if !self.is_auditor() {
-            tokio::join!(send(&self), ask(self.clone()));
+            tokio::join!(send(&self), ask(self.clone()), board::change(self.clone()));
         }
         self.reached(Phase::Quiet).await;
         // Whatever became of the session meanwhile: in the end everything is settled.
@@ -463,7 +471,7 @@ impl Actor {
         )
     }
 
-    fn is_auditor(&self) -> bool {
+    pub(crate) fn is_auditor(&self) -> bool {
         client_of(self.sender) == AUDITOR
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::calls::Calls;
 use crate::plan::{client_of, takes};
 use crate::record::{DIRECT, Event, NONE, Record, outcome, read};
+use crate::values::Values;
 
 /// A message, by who sent it and the sender's own number for it.
 pub(crate) type Key = (u64, u64);
@@ -25,6 +26,8 @@ pub(crate) struct History {
     pub(crate) told: BTreeMap<u64, Vec<Record>>,
     /// Requests, commands and leases.
     pub(crate) calls: Calls,
+    /// The board.
+    pub(crate) values: Values,
     /// What the runner did and saw.
     pub(crate) runner: Vec<Record>,
     /// Which message has which offset, as far as anybody heard it; all that was heard.
@@ -230,11 +233,19 @@ impl History {
                 | Event::Answered { .. }
                 | Event::Lease { .. }
                 | Event::Listed { .. }
-                | Event::Leased { .. } => {}
+                | Event::Leased { .. }
+                | Event::Put { .. }
+                | Event::PutOver { .. }
+                | Event::Set { .. }
+                | Event::Unset { .. }
+                | Event::LeftBoard { .. }
+                | Event::Board { .. }
+                | Event::Kept { .. } => {}
                 _ => told.push(*record),
             }
         }
         self.calls.add(sender, records);
+        self.values.add(sender, records);
         self.streams.extend(streams.into_values());
     }
 

@@ -7,6 +7,8 @@
 #[cfg(unix)]
 mod asker;
 #[cfg(unix)]
+mod board;
+#[cfg(unix)]
 mod calls;
 #[cfg(unix)]
 mod check;
@@ -34,6 +36,8 @@ mod report;
 mod roles;
 #[cfg(unix)]
 mod runner;
+#[cfg(unix)]
+mod values;
 #[cfg(unix)]
 mod watcher;
 #[cfg(unix)]

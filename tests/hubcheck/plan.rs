@@ -50,6 +50,18 @@ pub(crate) const BY_CLIENT: u64 = 16;
 /// From this number on, places of requests are sessions.
 pub(crate) const BY_SESSION: u64 = 1 << 62;
 
+/// The channel whose values everybody changes and follows.
+pub(crate) const BOARD: &str = "board";
+
+/// Topics of the board below this number are counters that anybody changes.
+pub(crate) const COUNTERS: u64 = 3;
+
+/// From this number on, topics of the board are of one client each, which owns the value.
+pub(crate) const MINE: u64 = 100;
+
+/// From this number on, topics of the board are of one client each, and their values have a time.
+pub(crate) const BRIEF: u64 = 200;
+
 /// The broker's configuration.
 pub(crate) fn configuration() -> String {
     format!(
@@ -119,6 +131,27 @@ pub(crate) fn channel_name(channel: u64) -> String {
 pub(crate) fn topic_name(topic: u64) -> String {
     let group = if topic < 4 { 'a' } else { 'b' };
     format!("{group}/{}", topic % 4)
+}
+
+/// The text of a topic of the board.
+pub(crate) fn board_topic(topic: u64) -> String {
+    match topic {
+        BRIEF.. => format!("brief/{}", topic - BRIEF),
+        MINE.. => format!("mine/{}", topic - MINE),
+        counter => format!("count/{counter}"),
+    }
+}
+
+/// The number of a topic of the board.
+pub(crate) fn board_topic_number(text: &str) -> Option<u64> {
+    let (group, number) = text.split_once('/')?;
+    let first = match group {
+        "count" => 0,
+        "mine" => MINE,
+        "brief" => BRIEF,
+        _ => return None,
+    };
+    Some(first + number.parse::<u64>().ok()?)
 }
 
 /// Whether a stream takes a topic, said without the code that is tested. Broadcasts have none.

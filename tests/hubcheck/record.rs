@@ -173,6 +173,23 @@ events! {
     17 Listed { holders, fence, epoch, session, asked_at }
     /// The lease at the end.
     18 Leased { state, fence, epoch, session }
+    /// A value of the board is to be set, or deleted, and for a time if `ttl_ms` is known. If `expect` is known, it
+    /// is the version that the value is to have. Counters have a `line` and a `count`, of which there is
+    /// one: what sets or deletes the value with the count before.
+    19 Put { number, topic, line, count, expect, deletes, ttl_ms, owned }
+    /// That is over, with an `outcome`, and with a code if it was refused. The session is told of what is
+    /// owned, if it was the same one before and after.
+    20 PutOver { number, outcome, code, version, epoch, session }
+    /// A map of the board has another value. `sender` and `number` are what the payload says.
+    21 Set { map, topic, sender, number, version, epoch }
+    /// A map of the board has a value no more.
+    22 Unset { map, topic }
+    /// The client is not in the board any more; it was asked to leave at `asked_at`.
+    23 LeftBoard { asked_at }
+    /// At the end, how many values the board has; `source` is 0 for what the hub lists, 1 for the map.
+    24 Board { source, values }
+    /// One of these.
+    25 Kept { source, topic, sender, number, version }
 
     /// A client's process was started.
     32 Started { sender, ttl_ms, proxied }

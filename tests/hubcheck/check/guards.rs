@@ -1,6 +1,6 @@
 //! That enough happened for the invariants to mean something.
 
-use super::tally::tally;
+use super::tally::{tally, tally_of_values};
 use crate::history::{History, Item};
 use crate::record::{Event, welcome};
 
@@ -92,7 +92,7 @@ pub(crate) fn guards(history: &History, seconds: u64) -> Vec<Guard> {
             120,
         ),
     ];
-    let of_requests = tally(history).into_iter();
-    guards.extend(of_requests.map(|(what, times, per_minute)| count(what, times, per_minute)));
+    let others = tally(history).into_iter().chain(tally_of_values(history));
+    guards.extend(others.map(|(what, times, per_minute)| count(what, times, per_minute)));
     guards
 }

@@ -6,8 +6,9 @@ use localhub_protocol::Code;
 
 use crate::calls::{Asked, Executed, Seen};
 use crate::history::History;
-use crate::plan::SOLE;
+use crate::plan::{BRIEF, MINE, SOLE};
 use crate::record::{Event, NONE, how, lease};
+use crate::values::Put;
 
 /// What is counted, how often it happened, and how often it has to in a minute; 0 if it need not.
 pub(crate) type Count = (&'static str, u64, u64);
@@ -153,6 +154,47 @@ pub(crate) fn tally(history: &History) -> Vec<Count> {
         ("leases granted", granted.len() as u64, 9),
         ("leases taken over", taken.len() as u64, 1),
         ("requests done under a lease", sole.count() as u64, 600),
+    ]
+}
+
+/// Counts all that the board came to.
+pub(crate) fn tally_of_values(history: &History) -> Vec<Count> {
+    let values = &history.values;
+    let puts = || values.put.values();
+    let count = |which: &dyn Fn(&&Put) -> bool| puts().filter(|put| which(put)).count() as u64;
+    let conflict = |put: &&Put| {
+        let code = put.over.map(|over| over.code);
+        put.is_refused() && code == Some(Code::VERSION_CONFLICT.0.into())
+    };
+    let gone = |from: u64, to: u64| {
+        let gone = values.seen().filter(|(_, seen)| seen.value.is_none());
+        gone.filter(|(_, seen)| (from..to).contains(&seen.topic))
+            .count() as u64
+    };
+    let left: usize = values.left.values().map(Vec::len).sum();
+    vec![
+        ("values set and deleted", count(&|put| put.is_ok()), 2_400),
+        (
+            "of these, counters under a condition",
+            count(&|put| put.is_counter() && put.is_ok()),
+            1_200,
+        ),
+        (
+            "counters deleted",
+            count(&|put| put.deletes && put.is_ok()),
+            12,
+        ),
+        ("changes refused for another version", count(&conflict), 300),
+        (
+            "changes whose outcome nobody knows",
+            count(&|put| !put.is_ok() && !put.is_refused()),
+            6,
+        ),
+        ("values seen in maps", values.seen().count() as u64, 12_000),
+        ("values seen to end with their owner", gone(MINE, BRIEF), 60),
+        ("values seen to end with their time", gone(BRIEF, NONE), 300),
+        ("maps that were followed", values.maps.len() as u64, 30),
+        ("times the board was left", left as u64, 12),
     ]
 }
 
