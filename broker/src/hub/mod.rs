@@ -49,18 +49,16 @@ mod session;
 mod suspects;
 mod sync;
 mod topics;
-mod values;
 mod wakes;
 
 use budget::Budget;
-use channel::{Channel, ChannelLimits, ValueAlarms};
+use channel::{Channel, ChannelLimits, ValueAlarms, ValuesLimits};
 use closed::{ClosedLog, End};
 use joined::Joined;
 use outbox::{Outbox, OutboxLimits, Rewound};
 use requests::Requests;
 use session::{FIRST_GENERATION, Session};
 use suspects::Suspects;
-use values::ValuesLimits;
 
 pub use batch::Batch;
 pub use identity::{Identity, User};
