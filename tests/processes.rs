@@ -174,6 +174,11 @@ mod broker {
         let said = daemon.prints(["stop"]);
         assert!(said.contains(&daemon.process().pid().to_string()), "{said}");
         assert_eq!(daemon.process().ends().code(), Some(0));
+        let (_, complaints) = daemon.process().rest();
+        assert_eq!(
+            complaints, [""; 0],
+            "who asks whether it is gone is not worth a line"
+        );
         assert_eq!(daemon.run(["status"]).status.code(), Some(3));
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn run(_: Args, globals: &Globals) -> anyhow::Result<Exit> {
             let clients = units::count(hub.connected.saturating_sub(1), "client");
             let uptime = units::duration(hub.uptime_ms);
             out.line(format_args!(
-                "stopped the broker at {at} (pid {}) after {uptime}, {clients} connected",
+                "stopped the broker at {at} (pid {}): it was up for {uptime}, with {clients} connected",
                 hub.pid
             ))?;
         }

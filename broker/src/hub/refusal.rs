@@ -93,7 +93,7 @@ pub enum Refusal {
     #[error("the request is over, or was never made to this client")]
     UnknownRequest,
     /// The value has another version.
-    #[error("the value has version {version}, and not {expected} (read it again)")]
+    #[error("it has version {version}, and not {expected}")]
     VersionConflict {
         /// The version that it should have, 0 for none.
         expected: u64,

@@ -189,7 +189,11 @@ async fn turn_away<S: AsyncWrite + Unpin>(
     let Ending::Closed(close) = ending else {
         return;
     };
-    shared.refused(&close, None, identity.pid);
+    match close.code {
+        // It is no fault of the client's, and nothing to look into.
+        Code::SHUTTING_DOWN => debug!(pid = identity.pid, "turned away: the broker is stopping"),
+        _ => shared.refused(&close, None, identity.pid),
+    }
     shared
         .hub
         .note_turned_away(&close, identity, shared.clock.now());
