@@ -45,11 +45,11 @@ impl Connection {
         }
         self.up.deliver(bytes);
         let mut buffer = BytesMut::from(self.up.arrived());
-        let arrived = buffer.len();
+        let (arrived, pinned) = (buffer.len(), buffer.capacity());
         let mut wakes = Wakes::default();
         let end = loop {
             let before = buffer.len();
-            match peer.receive(&mut buffer, world.now, &mut wakes) {
+            match peer.receive(&mut buffer, pinned, world.now, &mut wakes) {
                 Err(close) => break Some(close.code),
                 Ok(turn) if turn.goodbye => break Some(Code::GOODBYE),
                 Ok(_) if buffer.is_empty() || buffer.len() == before => break None,

@@ -322,7 +322,8 @@ impl Simulation {
         ClientFrame::Message(request_of(Ask::of(to))).encode(&mut bytes);
         let mut buffer = BytesMut::from(&bytes[..]);
         let mut wakes = Wakes::default();
-        let late = old.receive(&mut buffer, self.world.now, &mut wakes);
+        let pinned = buffer.capacity();
+        let late = old.receive(&mut buffer, pinned, self.world.now, &mut wakes);
         assert_eq!(late.map(|_| ()), Err(Code::SUPERSEDED.into()));
         let lost = Departure::Lost(Code::CONNECTION_LOST);
         self.world.hub.detach(old, lost, self.world.now, &mut wakes);

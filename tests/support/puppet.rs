@@ -363,11 +363,12 @@ impl Puppet {
     pub fn sends(&mut self, bytes: &[u8]) -> Result<(), Close> {
         let peer = self.peer.as_mut().expect("it has a connection");
         let mut buffer = BytesMut::from(bytes);
+        let pinned = buffer.capacity();
         let wakes = &mut self.wakes;
         let mut result = Ok(());
         loop {
             let before = buffer.len();
-            if let Err(close) = peer.receive(&mut buffer, self.now, wakes) {
+            if let Err(close) = peer.receive(&mut buffer, pinned, self.now, wakes) {
                 result = Err(close);
             }
             wakes.fire();

@@ -195,8 +195,9 @@ impl Client {
     /// # Panics
     /// The hub closes the connection.
     pub fn reads(&mut self, buffer: &mut BytesMut) {
+        let pinned = buffer.capacity();
         self.peer
-            .receive(buffer, Duration::ZERO, &mut self.wakes)
+            .receive(buffer, pinned, Duration::ZERO, &mut self.wakes)
             .expect("the hub goes on with the connection");
         self.wakes.fire();
     }

@@ -377,6 +377,8 @@ impl Outbox {
         let older = entry.count - 1;
         if older > 0 {
             entry.skip(older);
+            // What waits for long keeps its own bytes, and not those of the whole run.
+            entry.frames = Bytes::copy_from_slice(&entry.frames);
             // Its place, once the older ones are counted: a run is cut before anything is queued.
             self.lose_newest(state, channel, Code::CONFLATED, older);
         }

@@ -41,6 +41,8 @@ pub struct Peer {
     confirmed: u64,
     /// How much was received since then.
     unconfirmed_bytes: usize,
+    /// How many bytes stay in use as long as something does of what is carried out now.
+    pinned: usize,
     /// Whether the client has yet to show that it got the token of its welcome.
     token_unproven: bool,
     /// Whether others have been told that the client does not read or answer.
@@ -94,6 +96,9 @@ const CONFIRM_BESIDE_BYTES: usize = 4 * 1024;
 /// whole read buffer.
 const SHARE_BYTES_MIN: usize = 16 * 1024;
 
+/// A message that waits keeps at most so many times its size: what is charged for it is its size alone.
+const PIN_SHARE: usize = 4;
+
 /// Pings that may wait for their pong; a client that asks faster is not read from.
 const PONGS_MAX: usize = 64;
 
@@ -120,6 +125,7 @@ impl Peer {
             received,
             confirmed: received,
             unconfirmed_bytes: 0,
+            pinned: 0,
             token_unproven: generation != FIRST_GENERATION,
             stalled: false,
             end: None,
@@ -139,18 +145,21 @@ impl Peer {
     /// Carries out the whole frames at the front of `buffer`, a bounded number of them, and takes
     /// them out of it. Call [`Wakes::fire`] afterwards.
     ///
-    /// Call it again while it takes something; `buffer` then holds at most a part of a frame.
+    /// Call it again while it takes something; `buffer` then holds at most a part of a frame. `pinned` is how
+    /// many bytes stay in use as long as some of the buffer does: its capacity when it was new.
     ///
     /// # Errors
     /// The client broke the rules, or its session is over: the connection must end.
     pub fn receive(
         &mut self,
         buffer: &mut BytesMut,
+        pinned: usize,
         now: Duration,
         wakes: &mut Wakes,
     ) -> Result<Turn, Close> {
         let max = self.hub.settings.limits.frame_bytes();
         let whole = whole_frames(buffer, max)?;
+        self.pinned = pinned;
         let session = self.session.clone();
         let mut received = session.turn.lock();
         self.still_valid()?;
@@ -369,7 +378,7 @@ impl Peer {
                         retain,
                         content,
                         payload_bytes: payload,
-                        frames: keep(rest, end),
+                        frames: keep(rest, end, self.pinned),
                         count,
                     };
                     self.channel(channel)
@@ -383,13 +392,15 @@ impl Peer {
                         retain: Retain::No,
                         content,
                         payload_bytes: payload,
-                        frames: keep(rest, end),
+                        frames: keep(rest, end, self.pinned),
                         count,
                     };
                     self.channel(channel)
                         .and_then(|channel| channel.publish(&self.sender, run, now, wakes))
                 }
-                Message::Direct { to, .. } => self.direct(to, keep(rest, end), first, count, wakes),
+                Message::Direct { to, .. } => {
+                    self.direct(to, keep(rest, end, self.pinned), first, count, wakes)
+                }
                 Message::Request {
                     to: Target::Id(ClientId::HUB),
                     method,
@@ -404,7 +415,7 @@ impl Peer {
                         caller: &self.session,
                         sender: &self.sender,
                         message,
-                        frames: keep(rest, end),
+                        frames: keep(rest, end, self.pinned),
                         position: first,
                     };
                     let named = self.find(to);
@@ -426,7 +437,7 @@ impl Peer {
                         more,
                         content,
                         payload,
-                        frames: keep(rest, end),
+                        frames: keep(rest, end, self.pinned),
                         position: first,
                     };
                     self.hub.requests.reply(reply, now, wakes)
@@ -436,7 +447,7 @@ impl Peer {
                         sender: self.sender.clone(),
                         first,
                     };
-                    let entry = Entry::new(origin, keep(rest, end), 1);
+                    let entry = Entry::new(origin, keep(rest, end, self.pinned), 1);
                     let key = (self.session.id, request);
                     self.hub.requests.feed(key, more, &entry, wakes)
                 }
@@ -920,9 +931,9 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The first `end` bytes of what was read, to be kept: shared if they are a good part of it.
-fn keep(rest: &Bytes, end: usize) -> Bytes {
-    if end >= SHARE_BYTES_MIN {
+/// The first `end` bytes of what was read, to be kept: shared if they are a good part of what that keeps in use.
+fn keep(rest: &Bytes, end: usize, pinned: usize) -> Bytes {
+    if end >= SHARE_BYTES_MIN && end.saturating_mul(PIN_SHARE) >= pinned {
         rest.slice(..end)
     } else {
         Bytes::copy_from_slice(&rest[..end])
@@ -937,4 +948,26 @@ fn check_state(state: &[u8]) -> Result<(), Refusal> {
         bytes: state.len() as u64,
         max: PRESENCE_STATE_BYTES_MAX as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_keeps_a_few_times_its_size_at_most() {
+        let read = Bytes::from(vec![0; 128 * 1024]);
+        for (end, pinned, shared) in [
+            (SHARE_BYTES_MIN - 1, 0, false),
+            (SHARE_BYTES_MIN, SHARE_BYTES_MIN * PIN_SHARE, true),
+            (SHARE_BYTES_MIN, SHARE_BYTES_MIN * PIN_SHARE + 1, false),
+            (read.len(), read.len(), true),
+            (read.len(), 1 << 20, false),
+        ] {
+            let kept = keep(&read, end, pinned);
+            assert_eq!(kept, read[..end]);
+            let same = kept.as_ptr() == read.as_ptr();
+            assert_eq!(same, shared, "{end} of {pinned} bytes");
+        }
+    }
 }

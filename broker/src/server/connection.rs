@@ -27,6 +27,9 @@ const READ_BYTES: usize = 128 * 1024;
 /// Less than this is copied out of the buffer that it was read into.
 const COPY_BYTES_MAX: usize = 4 * 1024;
 
+/// Less than this share of the buffer is copied, too: what keeps a part of it would keep all of it.
+const COPY_SHARE: usize = 4;
+
 /// How much of an outbox goes into one write: a few times what a socket's buffer takes.
 const WRITE_BYTES: usize = 256 * 1024;
 
@@ -550,10 +553,11 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
     }
 
     fn carry_out_of(&mut self, filled: &mut BytesMut) -> Result<(), Ending> {
+        let pinned = filled.capacity();
         while !filled.is_empty() {
             let before = filled.len();
             let now = self.shared.clock.now();
-            let turn = self.peer.receive(filled, now, &mut self.wakes);
+            let turn = self.peer.receive(filled, pinned, now, &mut self.wakes);
             self.wakes.fire();
             if self.wakes.takes_alarm() {
                 self.shared.alarm.notify_one();
@@ -694,9 +698,9 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Takes what was read: copied if it is little, so that the buffer can be read into again.
+/// Takes what was read: copied if it is little, or little of the buffer, which then can be read into again.
 fn take(buffer: &mut Vec<u8>) -> BytesMut {
-    if buffer.len() < COPY_BYTES_MAX {
+    if buffer.len() < COPY_BYTES_MAX || buffer.len() < buffer.capacity() / COPY_SHARE {
         let copied = BytesMut::from(&buffer[..]);
         buffer.clear();
         release(buffer);
@@ -907,7 +911,8 @@ mod tests {
         // What is said in one turn is written at once, too.
         for turn in [&[JOIN, subscribe, FIRST][..], &[LARGE]] {
             let mut said = BytesMut::from(&wire(turn)[..]);
-            bo.receive(&mut said, now, &mut wakes).unwrap();
+            let pinned = said.capacity();
+            bo.receive(&mut said, pinned, now, &mut wakes).unwrap();
             assert!(said.is_empty(), "it was one turn");
         }
         assert!(wakes.is_stalled(), "its outbox is more than half full");
@@ -970,6 +975,23 @@ mod tests {
             panic!("it takes nothing any more, and is still believed in");
         };
         assert_eq!(close.code, Code::PING_TIMEOUT);
+    }
+
+    #[test]
+    fn what_is_little_of_a_buffer_does_not_keep_it() {
+        for (length, taken) in [
+            (1, false),
+            (READ_BYTES / COPY_SHARE - 1, false),
+            (READ_BYTES / COPY_SHARE, true),
+            (READ_BYTES, true),
+        ] {
+            let mut buffer = Vec::with_capacity(READ_BYTES);
+            buffer.resize(length, 7);
+            let read = take(&mut buffer);
+            assert_eq!(read, vec![7; length]);
+            assert_eq!(read.capacity() == READ_BYTES, taken, "{length} bytes");
+            assert!(read.capacity() <= length * COPY_SHARE);
+        }
     }
 
     // protocol.md 17.7

@@ -370,11 +370,13 @@ fn carry_out_all(
     now: Duration,
     wakes: &mut Wakes,
 ) -> Result<Turn, Code> {
-    let mut before = usize::MAX;
+    let (mut before, pinned) = (usize::MAX, part.capacity());
     let mut turn = Turn::default();
     while !part.is_empty() && part.len() < before {
         before = part.len();
-        turn = peer.receive(part, now, wakes).map_err(|close| close.code)?;
+        turn = peer
+            .receive(part, pinned, now, wakes)
+            .map_err(|close| close.code)?;
     }
     wakes.fire();
     Ok(turn)
