@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use localhub::{Broker, config::Config};
 use localhub_client::{
-    Channel, Client, Code, Error, LiveMap, MapChange, Options, Put, ValueVersion,
+    Channel, Client, Code, Error, LiveMap, MapChange, Options, Policy, Put, Subscribe,
+    ValueVersion, Will,
 };
 
 struct World {
@@ -177,4 +178,86 @@ async fn a_map_ends_with_its_client() {
     let mut map = here.live_map("#").await.unwrap();
     ana.close().await.unwrap();
     assert!(matches!(map.changed().await, Err(Error::Closed { .. })));
+}
+
+// A value that is too large is the caller's mistake; the client has others to serve.
+#[tokio::test]
+async fn a_value_or_will_that_is_too_large_is_refused_and_nothing_else() {
+    let world = World::new().await;
+    let (ana, here) = world.client("ana").await;
+    here.put("mine", "kept", Put::new().owned()).await.unwrap();
+    let large = vec![0_u8; ana.limits().payload_bytes as usize + 100_000];
+    let put = here.put("a", large.clone(), Put::new()).await;
+    assert!(matches!(put, Err(Error::PayloadTooLarge { .. })), "{put:?}");
+    let will = here.set_will("a", Will::publish(large)).await;
+    assert!(
+        matches!(will, Err(Error::PayloadTooLarge { .. })),
+        "{will:?}"
+    );
+    let after = here.put("b", "1", Put::new()).await;
+    assert!(after.is_ok(), "the client is as before: {after:?}");
+    assert_eq!(here.snapshot("#").await.unwrap().values.len(), 2);
+}
+
+// The streams of one filter share a subscription, and so a policy.
+#[tokio::test]
+async fn a_live_map_has_every_value_whatever_other_streams_of_its_filter_give_up() {
+    let world = World::new().await;
+    let (_ana, there) = world.client("ana").await;
+    let (bo, here) = world.client("bo").await;
+    let mut map = here.live_map("#").await.unwrap();
+    let latest = Subscribe::new().policy(Policy::Latest);
+    let _screen = here.subscribe_with("#", latest).await.unwrap();
+    // The messages reach the broker together, and so wait together.
+    for n in 0..1_000 {
+        let text = format!("value {n}");
+        there.retain("a", text).await.unwrap();
+        there.publish("a", "said, not kept").await.unwrap();
+    }
+    there.client().flush().await.unwrap();
+    there.put("z", "end", Put::new()).await.unwrap();
+    while change(&mut map).await != "z = end" {}
+    bo.flush().await.unwrap();
+    assert_eq!(contents(&map), [("a", "value 999"), ("z", "end")]);
+}
+
+// `changed` may stand in a `select!`: what it has asked for once it does not ask for again at every turn of it.
+#[tokio::test]
+async fn a_live_map_that_is_dropped_and_asked_again_asks_the_broker_once() {
+    let world = World::new().await;
+    let (_ana, there) = world.client("ana").await;
+    let options = Options::new().endpoint(world.broker.endpoint().clone());
+    let bo = options.name("bo").inbox_messages(4);
+    let bo = bo.connect().await.unwrap();
+    let here = bo.join("kiosk").await.unwrap();
+    let mut map = here.live_map("#").await.unwrap();
+    for n in 0..100 {
+        there.put("a", n.to_string(), Put::new()).await.unwrap();
+    }
+    bo.flush().await.unwrap();
+    // Some of that is lost, so the map has to ask; and the broker is away for a second.
+    let world = {
+        let World {
+            broker,
+            config,
+            directory,
+        } = world;
+        broker.stop().await;
+        for _ in 0..300 {
+            let _ = tokio::time::timeout(Duration::from_millis(1), map.changed()).await;
+        }
+        World {
+            broker: Broker::start(&config).await.unwrap(),
+            config,
+            directory,
+        }
+    };
+    // What it asks is carried out in the order in which it asks.
+    while bo.flush().await.is_err() {}
+    let status = world.broker.hub().status(Duration::from_secs(1));
+    assert!(
+        status.messages_in < 50,
+        "{} messages of two idle clients",
+        status.messages_in
+    );
 }

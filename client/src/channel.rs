@@ -9,8 +9,8 @@ use localhub_protocol::{
 };
 use serde::Serialize;
 
-use crate::core::{Answer, Outbound, PutValue, RoomId, Takes};
-use crate::shared::Shared;
+use crate::core::{Answer, Outbound, Outcome, PutValue, RoomId, Takes};
+use crate::shared::{Shared, Waiting};
 use crate::{
     Client, Cursor, Error, LiveMap, Member, Message, Messages, Payload, Presence, Put, ValueVersion,
 };
@@ -114,10 +114,11 @@ impl Channel {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BadTopic`]; [`Error::Refused`] with
+    /// [`Error::BadTopic`]; [`Error::PayloadTooLarge`]; [`Error::Refused`] with
     /// [`Code::VERSION_CONFLICT`](crate::Code::VERSION_CONFLICT) if the value has another version or is of another
-    /// life of the channel, or another refusal; [`Error::Disconnected`] if the session ended before there was an answer: the value may or may not have been
-    /// set; [`Error::Closed`]. Without a connection this waits for the next one.
+    /// life of the channel, or another refusal; [`Error::Disconnected`] if the session ended before there was an
+    /// answer: the value may or may not have been set; [`Error::Closed`]. Without a connection this waits for the next one; if as much waits for it already as
+    /// [`Options::unconfirmed_bytes`](crate::Options::unconfirmed_bytes) says, it is [`Error::Disconnected`] at once.
     pub async fn put(
         &self,
         topic: &str,
@@ -281,14 +282,16 @@ impl Channel {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub async fn snapshot(&self, filter: &str) -> Result<Snapshot, Error> {
+        values(self.ask_for_values(filter)?.await)
+    }
+
+    /// Asks for a snapshot; [`values`] reads the answer.
+    pub(crate) fn ask_for_values(&self, filter: &str) -> Result<Waiting, Error> {
         let filter = parse_filter(filter)?;
         let ticket = self
             .shared()
             .with(|core| core.snapshot(self.room, filter))?;
-        match self.shared().outcome(ticket).await? {
-            Answer::Values(snapshot) => Ok(snapshot),
-            _ => unreachable!("a snapshot is answered with values"),
-        }
+        Ok(self.shared().outcome(ticket))
     }
 
     /// Who is in the channel, and every change from now on.
@@ -371,8 +374,8 @@ impl Channel {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BadTopic`], [`Error::Refused`], [`Error::Closed`]. Without a connection this waits for the
-    /// next one.
+    /// [`Error::BadTopic`], [`Error::PayloadTooLarge`], [`Error::Refused`], [`Error::Closed`]. Without a connection
+    /// this waits for the next one.
     pub async fn set_will(&self, topic: &str, will: Will) -> Result<(), Error> {
         self.will(topic, Some(will)).await
     }
@@ -436,6 +439,14 @@ impl Channel {
 
     fn shared(&self) -> &Arc<Shared> {
         self.client.shared()
+    }
+}
+
+/// What was answered to [`Channel::ask_for_values`].
+pub(crate) fn values(outcome: Outcome) -> Result<Snapshot, Error> {
+    match outcome? {
+        Answer::Values(snapshot) => Ok(snapshot),
+        _ => unreachable!("a snapshot is answered with values"),
     }
 }
 

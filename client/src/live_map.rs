@@ -1,7 +1,11 @@
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 
+use crate::channel::values;
+use crate::shared::Waiting;
 use crate::{Channel, Error, Message, Messages, Snapshot, ValueVersion};
 
 /// The last values of a channel's topics, as a map that follows every change.
@@ -33,8 +37,14 @@ pub struct LiveMap {
     values: BTreeMap<String, Message>,
     /// The moment of the last snapshot: what has a lower offset is in it.
     snapshot: Snapshot,
+    /// How many messages have made way for newer ones, because another stream of the filter has that policy. What a
+    /// message did that is not kept may have come in the place of a value.
+    conflated: u64,
     /// Whether changes were lost, so that the values are to be asked for.
     stale: bool,
+    /// The answer to that question. It stays when the future that waits for it is dropped: else each turn of a
+    /// `select!` would be one more question.
+    asked: Option<Waiting>,
     changes: VecDeque<MapChange>,
 }
 
@@ -54,6 +64,7 @@ impl LiveMap {
     pub(crate) async fn open(channel: Channel, filter: &str) -> Result<Self, Error> {
         // What comes between the two is in both, and known by its offset.
         let messages = channel.subscribe_live(filter).await?;
+        messages.tell_restarts();
         let snapshot = channel.snapshot(filter).await?;
         let mut map = Self {
             channel,
@@ -64,7 +75,9 @@ impl LiveMap {
                 values: Vec::new(),
                 ..snapshot
             },
+            conflated: 0,
             stale: false,
+            asked: None,
             changes: VecDeque::new(),
         };
         map.take_over(snapshot.values);
@@ -118,7 +131,7 @@ impl LiveMap {
                 return Ok(change);
             }
             if self.stale {
-                let snapshot = self.channel.snapshot(&self.filter).await?;
+                let snapshot = self.ask().await?;
                 self.stale = false;
                 let values = snapshot.values;
                 self.snapshot = Snapshot {
@@ -129,16 +142,36 @@ impl LiveMap {
                 continue;
             }
             match self.messages.next().await {
-                Some(Ok(message)) => self.apply(message),
+                Some(Ok(message)) => {
+                    let conflated = self.messages.made_way();
+                    self.stale |= std::mem::replace(&mut self.conflated, conflated) != conflated;
+                    self.apply(message);
+                }
                 Some(Err(_)) => self.stale = true,
                 // The stream says only that it is over; whoever asks is told why.
                 None => {
-                    self.channel.snapshot(&self.filter).await?;
+                    self.ask().await?;
                     self.messages = self.channel.subscribe_live(&self.filter).await?;
+                    self.messages.tell_restarts();
+                    self.conflated = 0;
                     self.stale = true;
                 }
             }
         }
+    }
+
+    /// Asks for the values, once until there is an answer.
+    async fn ask(&mut self) -> Result<Snapshot, Error> {
+        if self.asked.is_none() {
+            self.asked = Some(self.channel.ask_for_values(&self.filter)?);
+        }
+        let answer = poll_fn(|cx| match &mut self.asked {
+            Some(asked) => Pin::new(asked).poll(cx),
+            None => unreachable!("it was asked above"),
+        });
+        let answer = answer.await;
+        self.asked = None;
+        values(answer)
     }
 
     /// Makes the values those of a snapshot.

@@ -87,6 +87,21 @@ impl Messages {
             .map_or(0, |id| shared.with(|core| core.conflated(id)))
     }
 
+    /// For a reader that goes by snapshots as well: if the answer to a subscription is lost in a new session, what
+    /// comes before the next answer is missed, and a gap is to tell that.
+    pub(crate) fn tell_restarts(&self) {
+        if let Some(id) = self.id {
+            self.handle.shared.with(|core| core.tell_restarts(id));
+        }
+    }
+
+    /// How many messages made way for newer ones, whichever stream of the filter has that policy.
+    pub(crate) fn made_way(&self) -> u64 {
+        let shared = &self.handle.shared;
+        self.id
+            .map_or(0, |id| shared.with(|core| core.made_way(id)))
+    }
+
     /// The next message or gap; `None` at the end.
     ///
     /// Nothing is lost if the future is dropped, so this can stand in a `select!`.

@@ -38,6 +38,7 @@ impl Core {
         self.gap_everywhere();
         for room in self.rooms.values_mut() {
             room.channel = None;
+            room.latest.clear();
             room.watch.incoming.clear();
             room.watch.state = WatchState::Off;
         }

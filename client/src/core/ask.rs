@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use localhub_protocol::{
-    ChannelId, ChannelName, ClientFrame, Code, Epoch, Message as WireMessage, Put as WirePut,
-    Retain, Start, Topic, TopicFilter, Will as WireWill,
+    ChannelId, ChannelName, ClientFrame, Code, Epoch, Message as WireMessage, Policy,
+    Put as WirePut, Retain, Start, Topic, TopicFilter, Will as WireWill,
 };
 
 use super::anew::message_of;
@@ -123,6 +123,12 @@ impl Core {
                 else {
                     return;
                 };
+                if let Some(room) = found.room.and_then(|id| self.rooms.get_mut(&id)) {
+                    room.latest.retain(|of| of != filter);
+                    if *policy == Policy::Latest {
+                        room.latest.push(filter.clone());
+                    }
+                }
                 let epoch = self.session.as_ref().map(|session| session.epoch);
                 let here =
                     |cursor: &&Cursor| Some(cursor.epoch) == epoch && cursor.channel == channel;
@@ -243,6 +249,16 @@ impl Core {
             Ask::Subscribe { room, stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.may_stand = true;
+                    // What comes until it stands again goes past a reader that may have asked for a snapshot.
+                    if stream.tells_restarts && !stream.ended {
+                        let room = self.rooms.get(&room);
+                        stream.inbox.push_gap(Gap {
+                            channel: room.map(|room| room.name.clone()),
+                            lost: None,
+                            cause: Cause::Broker(Code::SLOW_CONSUMER),
+                        });
+                        self.wakes.extend(stream.inbox.waker.take());
+                    }
                 }
                 self.ask(room, ask);
             }

@@ -474,17 +474,17 @@ impl Core {
         }
     }
 
-    /// Counts messages that made way for newer ones, for the streams that want it so.
+    /// Counts messages that made way for newer ones, for the streams whose subscription wants it so.
     fn conflated_messages(&mut self, affected: Option<RoomId>, count: u64) {
+        let Some(room) = affected.and_then(|id| self.rooms.get(&id)) else {
+            return;
+        };
         for stream in self.streams.values_mut() {
-            let wants = matches!(
-                stream.takes,
-                Takes::Topics {
-                    policy: Policy::Latest,
-                    ..
-                }
-            );
-            if wants && stream.live && stream.room == affected {
+            if let Takes::Topics { filter, policy, .. } = &stream.takes
+                && stream.live
+                && stream.room == affected
+                && (*policy == Policy::Latest || room.latest.contains(filter))
+            {
                 stream.conflated += count;
             }
         }

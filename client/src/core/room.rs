@@ -38,6 +38,8 @@ pub(super) struct Room {
     /// The streams of this channel, by age.
     pub(super) streams: Vec<StreamId>,
     pub(super) watch: Watch,
+    /// The filters whose subscription has the policy `latest`, whichever stream wanted that.
+    pub(super) latest: Vec<TopicFilter>,
     /// The topic that was published to last, which need not be checked again.
     pub(super) checked_topic: String,
     routes: Routes,
@@ -92,6 +94,8 @@ pub(super) struct Stream {
     /// The broker may hold the subscription even if it refuses it: the answer before may be
     /// lost, or another stream with the same filter has left it behind.
     pub(super) may_stand: bool,
+    /// Whether a gap tells that the subscription has to be asked for again.
+    pub(super) tells_restarts: bool,
     /// Where a stream that began with history is.
     pub(super) cursor: Option<Cursor>,
     /// Messages that made way for newer ones of their topic, as the policy wants it.
@@ -146,6 +150,7 @@ impl Room {
             later: VecDeque::new(),
             streams: Vec::new(),
             watch: Watch::default(),
+            latest: Vec::new(),
             checked_topic: String::new(),
             routes: Routes::default(),
         }

@@ -115,7 +115,9 @@ impl Core {
         id: RoomId,
         topic: &str,
         will: Option<Will>,
-    ) -> Result<Ticket, Failure> {
+    ) -> Result<Ticket, Error> {
+        let bytes = will.as_ref().map_or(0, |will| will.payload.bytes().len());
+        self.check_payload(bytes)?;
         let wills = &mut self.member_of(id)?.wills;
         match will {
             Some(will) => wills.insert(topic.into(), will),
@@ -131,8 +133,12 @@ impl Core {
     }
 
     /// Sets or deletes a retained value.
-    pub(crate) fn put(&mut self, room: RoomId, put: PutValue) -> Result<Ticket, Failure> {
+    pub(crate) fn put(&mut self, room: RoomId, put: PutValue) -> Result<Ticket, Error> {
+        self.check_payload(put.payload.bytes().len())?;
         self.member_of(room)?;
+        if !self.connected && !self.has_room() {
+            return Err(Error::Disconnected);
+        }
         let ticket = self.tickets.issue();
         let place = None;
         let pending = PendingPut {
@@ -202,6 +208,7 @@ impl Core {
             live,
             subscriber: ticket,
             may_stand: false,
+            tells_restarts: false,
             cursor,
             conflated: 0,
             ended: false,
@@ -244,8 +251,8 @@ impl Core {
 
     /// A stream does not need its subscription any more, which the broker may hold. If another
     /// stream has the same filter it takes the subscription over; else the subscription ends.
-    pub(super) fn let_go(&mut self, room: RoomId, filter: &TopicFilter) {
-        let Some(room) = self.rooms.get(&room) else {
+    pub(super) fn let_go(&mut self, id: RoomId, filter: &TopicFilter) {
+        let Some(room) = self.rooms.get(&id) else {
             return;
         };
         let Some(channel) = room.channel else {
@@ -261,6 +268,9 @@ impl Core {
             }
         }
         if !held {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.latest.retain(|of| of != filter);
+            }
             self.unsubscribe(channel, filter);
         }
     }
@@ -286,8 +296,27 @@ impl Core {
         })
     }
 
-    /// How many messages made way for newer ones of their topic in a stream.
+    /// From now on a gap tells that the subscription has to be asked for again.
+    pub(crate) fn tell_restarts(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.tells_restarts = true;
+        }
+    }
+
+    /// How many messages made way for newer ones of their topic in a stream that wants it so.
     pub(crate) fn conflated(&self, id: StreamId) -> u64 {
+        let stream = self.streams.get(&id);
+        let wants = stream.is_some_and(|stream| {
+            let Takes::Topics { policy, .. } = &stream.takes else {
+                return false;
+            };
+            *policy == Policy::Latest
+        });
+        if wants { self.made_way(id) } else { 0 }
+    }
+
+    /// The same for any stream: its subscription is also that of others with the same filter.
+    pub(crate) fn made_way(&self, id: StreamId) -> u64 {
         self.streams.get(&id).map_or(0, |stream| stream.conflated)
     }
 

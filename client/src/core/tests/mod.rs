@@ -24,6 +24,7 @@ mod requests;
 mod serving;
 mod session;
 mod streams;
+mod values;
 
 /// The channel that most tests are about, as the broker numbers it at first.
 const KIOSK: ChannelId = ChannelId(7);
