@@ -159,3 +159,28 @@ fn people_are_told_in_words_why_somebody_left() {
         "{line}"
     );
 }
+
+// Rule 14.3: a session ends at once if the system says that the client's process is dead.
+#[test]
+fn a_process_that_dies_while_it_is_away_is_gone() {
+    const NAME: &str = "a_process_that_dies_while_it_is_away_is_gone";
+    if let Some(broker) = env::var_os(BROKER) {
+        return play_the_client(broker);
+    }
+    let daemon = Daemon::start(LOCALHUB, "[timing]\nping_interval_ms = 300\n");
+    let watcher = watcher(&daemon, ["watch", "kiosk", "--json"]);
+    let client = client(&daemon, NAME);
+    assert_eq!(change(&watcher)["event"], "joined");
+    client.signal("STOP");
+    while change(&watcher)["event"] != "away" {}
+    client.signal("KILL");
+    // It would wait for two minutes.
+    until("no session waits for the dead", || {
+        daemon.json(["sessions"]).is_empty()
+    });
+    let left = change(&watcher);
+    assert_eq!(
+        (&left["event"], &left["cause"]),
+        (&"left".into(), &"process_died".into())
+    );
+}

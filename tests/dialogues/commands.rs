@@ -743,3 +743,40 @@ mod kept {
         assert_eq!((open_requests(&world), known(&world)), (0, (0, 0)));
     }
 }
+
+// Rule 12.14: a command that is refused was not executed, but for `stale_command`, which says nothing about it.
+#[test]
+fn a_command_that_runs_is_not_refused_when_it_is_sent_again_and_memory_is_short() {
+    let mut world = World::new(|settings| settings.memory_bytes = 100_000);
+    let (mut ana, mut bo, mut cy) = (world.client("ana"), world.client("bo"), world.client("cy"));
+    let pay = Ask {
+        command: Some([7; 16]),
+        ..Ask::of(Target::Name("bo"))
+    };
+    let first = ana.asks(pay);
+    assert!(
+        matches!(bo.hears()[..], [Seen::Request(..)]),
+        "it is with its handler"
+    );
+    // Somebody else fills what memory there is.
+    let kiosk = cy.joins("kiosk");
+    for n in 0.. {
+        cy.publishes_as(kiosk, &n.to_string(), Retain::Set, b"");
+        if cy
+            .hears()
+            .iter()
+            .any(|seen| matches!(seen, Seen::Refusal(..)))
+        {
+            break;
+        }
+    }
+    let again = ana.asks(pay);
+    let seen = ana.hears();
+    let refused = |seen: &Seen| matches!(seen, Seen::Refusal(of, ..) if *of == again);
+    assert!(
+        !seen.iter().any(refused),
+        "it is being carried out: {seen:?}"
+    );
+    bo.replies((ana.id, first), "paid");
+    assert!(ana.hears().contains(&reply(&bo, first, "paid")));
+}

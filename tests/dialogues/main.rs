@@ -90,4 +90,5 @@ mod retained;
 mod services;
 mod sessions;
 mod streams;
+mod turns;
 mod values;

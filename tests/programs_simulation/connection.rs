@@ -40,7 +40,7 @@ impl Connection {
         let Some(peer) = &mut self.peer else {
             return;
         };
-        if peer.is_crowded() {
+        if peer.is_owed() {
             return;
         }
         self.up.deliver(bytes);

@@ -44,6 +44,8 @@ mod outbox;
 mod peer;
 mod refusal;
 mod requests;
+#[cfg(test)]
+mod resume_races;
 mod services;
 mod session;
 mod suspects;
@@ -341,7 +343,7 @@ impl Hub {
         if resume.epoch != self.settings.epoch {
             return Ok(None);
         }
-        let (session, generation, channels) = {
+        let (session, generation) = {
             let mut registry = self.registry.lock();
             let registry = &mut *registry;
             if registry.stopping {
@@ -380,25 +382,39 @@ impl Hub {
             let generation = place.session.next_generation();
             // An older connection learns that it was superseded when it next wakes.
             place.session.outbox.close(Code::SUPERSEDED, wakes);
-            (place.session.clone(), generation, place.joined.clone())
+            (place.session.clone(), generation)
         };
         // The hub's lock is free again: the older connection may need it to end its turn.
         let received = *session.turn.lock();
+        let mut registry = self.registry.lock();
+        // Meanwhile the hub may have stopped, the session ended, or a newer connection taken it over.
+        if registry.stopping {
+            return Err(Code::SHUTTING_DOWN.into());
+        }
+        if session.generation() != generation {
+            let ended = !registry.sessions.contains_key(&session.id);
+            let code = session.outbox.closing().filter(|_| ended);
+            return Err(code.unwrap_or(Code::SUPERSEDED).into());
+        }
         let Some(Rewound {
             replayed,
             lost,
             missed,
         }) = session.outbox.rewind(generation, resume.received)
         else {
-            self.end(session.id, Code::BAD_POSITION, now, wakes);
+            self.remove(&mut registry, session.id, Code::BAD_POSITION, now, wakes);
             return Err(Code::BAD_POSITION.into());
         };
+        // What the older connection joined and left in its last turn counts.
+        let place = registry.sessions.get(&session.id);
+        let channels = place.map_or_else(Joined::default, |place| place.joined.clone());
         let missed = resume.received + 1..=missed;
         self.requests.miss(session.id, missed, now, wakes);
         self.requests.set_away(session.id, false);
         for channel in channels.iter() {
             channel.set_present(session.id, false, wakes);
         }
+        drop(registry);
         let resumed = Resumed {
             recovered: lost == 0,
             replayed,
@@ -506,14 +522,22 @@ impl Hub {
         }
     }
 
-    /// Tells the hub that a connection ended. A connection that a newer one superseded changes nothing.
-    pub fn detach(&self, peer: Peer, departure: Departure, now: Duration, wakes: &mut Wakes) {
+    /// Tells the hub that a connection ended. A connection that a newer one superseded changes nothing. Gives how
+    /// long the session waits for its client now, if it does.
+    pub fn detach(
+        &self,
+        peer: Peer,
+        departure: Departure,
+        now: Duration,
+        wakes: &mut Wakes,
+    ) -> Option<Duration> {
         let (session, generation, end) = peer.into_parts();
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
         let known = registry.sessions.get_mut(&session.id);
         let Some(place) = known.filter(|_| session.generation() == generation) else {
-            return self.note(end.as_ref(), &session, false, now);
+            self.note(end.as_ref(), &session, false, now);
+            return None;
         };
         let cause = match departure {
             Departure::Final(cause) => Err(cause),
@@ -523,7 +547,10 @@ impl Hub {
         self.note(end.as_ref(), &session, cause.is_ok(), now);
         let cause = match cause {
             Ok(cause) => cause,
-            Err(cause) => return self.remove(registry, session.id, cause, now, wakes),
+            Err(cause) => {
+                self.remove(registry, session.id, cause, now, wakes);
+                return None;
+            }
         };
         session.outbox.detach();
         self.requests.set_away(session.id, true);
@@ -549,6 +576,20 @@ impl Hub {
             cause,
             alarms,
         });
+        Some(place.ttl)
+    }
+
+    /// The process that had the connection `generation` of a session is dead. If the session waits since then for
+    /// its client, nobody is left to come back to it.
+    pub fn bury(&self, client: ClientId, generation: u64, now: Duration, wakes: &mut Wakes) {
+        let mut registry = self.registry.lock();
+        let place = registry.sessions.get(&client);
+        let waits = place.filter(|it| it.parked.is_some() && it.session.generation() == generation);
+        if let Some(place) = waits {
+            let end = End::of_session(&place.session, "died", "", false, now);
+            self.closed.lock().push(end);
+            self.remove(&mut registry, client, Code::PROCESS_DIED, now, wakes);
+        }
     }
 
     /// Says that a client does not read or answer any more, or does so again.
@@ -754,16 +795,15 @@ impl Hub {
     fn join(
         &self,
         session: &Arc<Session>,
-        generation: u64,
         name: ChannelName,
         enter: impl FnOnce(&Channel),
     ) -> Result<Arc<Channel>, Refusal> {
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
+        // A connection that is superseded meanwhile still ends its turn.
         let place = registry
             .sessions
             .get_mut(&session.id)
-            .filter(|place| place.session.generation() == generation)
             .ok_or(Refusal::UnknownClient)?;
         let known = registry.channels.get(&name);
         if known.is_none() && registry.channels.len() as u64 >= self.settings.channels {
@@ -807,17 +847,16 @@ impl Hub {
     fn leave(
         &self,
         session: &Session,
-        generation: u64,
         channel: &Arc<Channel>,
         now: Duration,
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let mut registry = self.registry.lock();
         let registry = &mut *registry;
+        // A connection that is superseded meanwhile still ends its turn.
         let place = registry
             .sessions
             .get_mut(&session.id)
-            .filter(|place| place.session.generation() == generation)
             .ok_or(Refusal::UnknownClient)?;
         if place.joined.remove(channel.id).is_none() {
             return Err(Refusal::NotAMember);

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use super::{Batch, Wakes};
 pub(super) struct Outbox {
     limits: OutboxLimits,
     budget: Arc<Budget>,
+    /// Whether answers alone have filled it: the client is to read some before it gets more.
+    flooded: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -72,6 +75,8 @@ struct State {
     bytes: u64,
     /// The charges of `waiting` alone.
     waiting_bytes: u64,
+    /// The charges of what the client has asked for, of that.
+    asked_bytes: u64,
     /// How long somebody waited in vain for this outbox to drain; nobody waits so long again until it has.
     overstayed: Duration,
     /// No entry of `waiting` that begins before this position can be dropped.
@@ -137,6 +142,8 @@ pub(super) struct Entry {
     pub(super) at: u64,
     /// What becomes of them if they are read too slowly; given with the position.
     policy: Policy,
+    /// Whether the client itself has asked for them.
+    asked: bool,
 }
 
 /// What became of messages of one client to another.
@@ -208,11 +215,16 @@ impl Entry {
             count,
             at: 0,
             policy: Policy::DropOldest,
+            asked: false,
         }
     }
 
     fn charge(&self) -> u64 {
         self.frames.len() as u64 + ENTRY_BYTES
+    }
+
+    fn charge_asked(&self) -> u64 {
+        if self.asked { self.charge() } else { 0 }
     }
 
     /// The position behind the last message.
@@ -321,6 +333,7 @@ impl Outbox {
         Self {
             limits,
             budget,
+            flooded: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -427,7 +440,7 @@ impl Outbox {
     }
 
     /// Queues an answer to the client's own request, limit or not: a client that does not read
-    /// its answers is not read from either ([`Outbox::is_crowded`]).
+    /// its answers is not read from either ([`Outbox::is_owed`]).
     pub(super) fn answer(&self, frame: &BrokerFrame<'_>, wakes: &mut Wakes) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
@@ -444,11 +457,25 @@ impl Outbox {
         if state.over {
             return;
         }
-        for entry in entries {
+        for mut entry in entries {
+            entry.asked = true;
             let charge = entry.charge();
             self.append(&mut state, entry, charge, Policy::DropOldest);
         }
+        if state.asked_bytes > self.limits.bytes {
+            self.flooded.store(true, Ordering::Relaxed);
+        }
         wakes.writers.extend(state.writer.take());
+    }
+
+    /// Whether more answers wait than it may hold.
+    pub(super) fn is_flooded(&self) -> bool {
+        // Written and read by the task of its own connection.
+        self.flooded.load(Ordering::Relaxed) && {
+            let flooded = self.state.lock().asked_bytes > self.limits.bytes;
+            self.flooded.store(flooded, Ordering::Relaxed);
+            flooded
+        }
     }
 
     /// Whether `messages` more of `bytes` together, in `entries` entries, would fit beside what waits now.
@@ -477,6 +504,7 @@ impl Outbox {
             };
             entry.write(batch);
             state.waiting_bytes -= entry.charge();
+            state.asked_bytes -= entry.charge_asked();
             state.passed += entry.count;
             state.sent.push_back(entry);
         }
@@ -561,7 +589,9 @@ impl Outbox {
             && let Some(mut first) = state.waiting.pop_front()
         {
             let (charge, present) = (first.charge(), first.present());
+            state.asked_bytes -= first.charge_asked();
             first.skip(state.acked - before);
+            state.asked_bytes += first.charge_asked();
             self.refund(state, charge - first.charge());
             state.waiting_bytes -= charge - first.charge();
             state.messages -= present - first.present();
@@ -619,10 +649,10 @@ impl Outbox {
     /// Asks the connection to write what waits and then to end with `code`.
     pub(super) fn close(&self, code: Code, wakes: &mut Wakes) {
         let mut state = self.state.lock();
-        // Who was to be parked is told what has become of its session instead.
+        // Who was to be parked, or is just coming back, is told what has become of its session instead.
         if state
             .closing
-            .is_none_or(|known| known == Code::SLOW_CONSUMER)
+            .is_none_or(|known| matches!(known, Code::SLOW_CONSUMER | Code::SUPERSEDED))
         {
             state.closing = Some(code);
         }
@@ -652,7 +682,13 @@ impl Outbox {
         }
     }
 
-    /// Whether so much waits that the client had better read before it asks for more.
+    /// Whether so many answers wait that the client had better read before it asks for more. What others send it is
+    /// no reason not to hear it.
+    pub(super) fn is_owed(&self) -> bool {
+        self.state.lock().asked_bytes > self.limits.bytes / STALL_SHARE
+    }
+
+    /// Whether so much waits that it takes a slow client a while to come to what is sent to it now.
     pub(super) fn is_crowded(&self) -> bool {
         self.state.lock().waiting_bytes > self.limits.bytes / STALL_SHARE
     }
@@ -703,6 +739,7 @@ impl Outbox {
         state.over = true;
         state.messages = 0;
         state.waiting_bytes = 0;
+        state.asked_bytes = 0;
         state.sent.clear();
         state.waiting.clear();
         state.latest = None;
@@ -722,6 +759,7 @@ impl Outbox {
         state.totals.bytes += entry.frames.len() as u64;
         state.bytes += charge;
         state.waiting_bytes += charge;
+        state.asked_bytes += entry.charge_asked();
         self.budget.charge(charge);
         state.waiting.push_back(entry);
     }
@@ -899,6 +937,7 @@ impl Outbox {
     fn unsend(&self, state: &mut State) {
         while let Some(entry) = state.sent.pop_back() {
             state.waiting_bytes += entry.charge();
+            state.asked_bytes += entry.charge_asked();
             state.waiting.push_front(entry);
         }
         state.passed = state.kept;
@@ -934,6 +973,8 @@ impl Outbox {
             .sum::<u64>();
         assert_eq!(state.messages, present, "messages");
         assert_eq!(state.waiting_bytes, charge(&state.waiting), "waiting bytes");
+        let asked = state.waiting.iter().map(Entry::charge_asked).sum::<u64>();
+        assert_eq!(state.asked_bytes, asked, "bytes of answers");
         assert_eq!(
             state.bytes,
             state.waiting_bytes + charge(&state.sent),

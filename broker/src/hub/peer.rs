@@ -137,6 +137,11 @@ impl Peer {
         self.session.id
     }
 
+    /// Which of the session's connections it is.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The client's name.
     pub fn name(&self) -> &str {
         self.session.name.as_str()
@@ -145,8 +150,9 @@ impl Peer {
     /// Carries out the whole frames at the front of `buffer`, a bounded number of them, and takes
     /// them out of it. Call [`Wakes::fire`] afterwards.
     ///
-    /// Call it again while it takes something; `buffer` then holds at most a part of a frame. `pinned` is how
-    /// many bytes stay in use as long as some of the buffer does: its capacity when it was new.
+    /// Call it again while it takes something; `buffer` then holds at most a part of a frame. If the client
+    /// [`is_flooded`](Peer::is_flooded), not before it has read something. `pinned` is how many bytes stay in use
+    /// as long as some of the buffer does: its capacity when it was new.
     ///
     /// # Errors
     /// The client broke the rules, or its session is over: the connection must end.
@@ -177,6 +183,13 @@ impl Peer {
             match self.carry_out(frame, &rest, &mut received, now, &mut turn, wakes) {
                 Ok(bytes) => rest.advance(bytes),
                 Err(close) => break Err(close),
+            }
+            if self.is_flooded() && !rest.is_empty() {
+                // One small frame can ask for megabytes.
+                let mut waits = BytesMut::from(&rest[..]);
+                waits.extend_from_slice(buffer);
+                *buffer = waits;
+                break Ok(());
             }
         };
         let (messages, bytes) = (*received - before, (chunk.len() - rest.len()) as u64);
@@ -543,7 +556,7 @@ impl Peer {
         check_state(state)?;
         let name = name.parse().map_err(Refusal::BadChannelName)?;
         let enter = |channel: &Channel| channel.join(&self.session, request, hidden, state, wakes);
-        let channel = self.hub.join(&self.session, self.generation, name, enter)?;
+        let channel = self.hub.join(&self.session, name, enter)?;
         self.joined.insert(channel);
         Ok(())
     }
@@ -556,9 +569,7 @@ impl Peer {
         wakes: &mut Wakes,
     ) -> Result<(), Refusal> {
         let channel = self.joined.remove(channel).ok_or(Refusal::NotAMember)?;
-        let outcome = self
-            .hub
-            .leave(&self.session, self.generation, &channel, now, wakes);
+        let outcome = self.hub.leave(&self.session, &channel, now, wakes);
         self.done(request, outcome, wakes)
     }
 
@@ -713,9 +724,20 @@ impl Peer {
             .into())
     }
 
-    /// Whether the client had better read before it is read from again.
+    /// Whether the client had better read what it asked for before it is read from again.
+    pub fn is_owed(&self) -> bool {
+        self.pongs.len() >= PONGS_MAX || self.session.outbox.is_owed()
+    }
+
+    /// Whether it may take a slow client a while to come to what is sent to it now.
     pub fn is_crowded(&self) -> bool {
         self.pongs.len() >= PONGS_MAX || self.session.outbox.is_crowded()
+    }
+
+    /// Whether the client has asked for more than its outbox holds: nothing more that it asks for is to be carried
+    /// out before it has read some of that.
+    pub fn is_flooded(&self) -> bool {
+        self.session.outbox.is_flooded()
     }
 
     /// Moves what is to be written to `batch`: about `max` bytes at most.

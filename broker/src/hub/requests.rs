@@ -215,7 +215,11 @@ impl Requests {
             match state.commands.look(id, asks, now) {
                 Standing::New => {}
                 Standing::Running => {
-                    state.has_room_for(asked.caller.id, &self.budget)?;
+                    if state.has_room_for(asked.caller.id, &self.budget).is_err() {
+                        // A refusal would say that it was not carried out: only this wait for it is over.
+                        tell(asked.caller, key, &Outcome::Failed(Code::DEADLINE), wakes);
+                        return Ok(());
+                    }
                     state.commands.wait(id, key);
                     self.insert(state, key, asked.caller, None, pending, wakes);
                     return Ok(());

@@ -233,6 +233,8 @@ struct Connection<S> {
     pings: u32,
     /// Whether it took something that was written to it since its silence was looked at last.
     took: bool,
+    /// Whether frames that were read wait until the client has read answers.
+    held: bool,
     /// While set, nothing is read: outboxes that this client filled are full.
     stall: Option<Box<Stall>>,
     /// Since when the system takes nothing that is written, because the client does not read.
@@ -271,6 +273,7 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
             heard: Instant::now(),
             pings: 0,
             took: false,
+            held: false,
             stall: None,
             blocked: None,
             patience: None,
@@ -302,6 +305,10 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         });
         match ending.await {
             ending @ (Ending::Died | Ending::Lost) => Box::pin(self.last_words(ending)).await,
+            // Its session is to go on, unless it has said otherwise while nothing was read.
+            Ending::Closed(close) if goes_on(close.code) => {
+                Box::pin(self.last_words(Ending::Closed(close))).await
+            }
             ending => ending,
         }
     }
@@ -347,7 +354,7 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         }
         let took = std::mem::take(&mut self.took);
         if self.stall.is_some() || took && self.peer.is_crowded() {
-            // What it says is not read now. It waits for others, or takes what there is.
+            // It waits for others, or is on its way to what it was asked.
             self.pings = 0;
             return Ok(Instant::now() + ping);
         }
@@ -367,9 +374,9 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
                 return Ok(false);
             }
             self.stall = None;
-        } else if self.peer.is_crowded() {
+        } else if self.peer.is_owed() {
             return Ok(false);
-        } else {
+        } else if !std::mem::take(&mut self.held) {
             match poll_read(&mut self.stream, cx, &mut self.buffer, READ_BYTES)? {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(0) => return Err(Ending::Lost),
@@ -576,6 +583,10 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
                 self.stall = Some(Box::new(Stall { since, until }));
                 break;
             }
+            if self.peer.is_flooded() {
+                self.held = true;
+                break;
+            }
             if filled.len() == before {
                 break;
             }
@@ -597,7 +608,7 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
             Ending::Closed(close) => match close.code {
                 // A hung client may wake up, and a slow one may catch up; one that breaks the rules has nothing
                 // to come back for.
-                Code::PING_TIMEOUT | Code::SLOW_CONSUMER => Departure::Lost(close.code),
+                code if goes_on(code) => Departure::Lost(code),
                 code => Departure::Final(code),
             },
         };
@@ -632,11 +643,16 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         self.peer.ends(reason, detail);
         debug!(client = %self.peer.name(), id = %self.peer.client(), pid, reason, "detached");
         let now = self.shared.clock.now();
-        self.shared
+        let (client, generation) = (self.peer.client(), self.peer.generation());
+        let waits = self
+            .shared
             .hub
             .detach(self.peer, departure, now, &mut self.wakes);
         self.wakes.fire();
         self.shared.alarm.notify_one();
+        if let (Some(ttl), Some(process)) = (waits, self.process) {
+            self.shared.watch_over(client, generation, ttl, process);
+        }
     }
 
     /// Writes what is left, and the reason for the end.
@@ -653,6 +669,11 @@ impl<S: AsyncWrite + Readiness + Unpin> Connection<S> {
         }
         self.stream.shutdown().await
     }
+}
+
+/// Whether the session goes on when its connection is closed for that reason.
+const fn goes_on(code: Code) -> bool {
+    matches!(code, Code::PING_TIMEOUT | Code::SLOW_CONSUMER)
 }
 
 /// Whether the process is dead, whose connection was lost: its session cannot come back.
@@ -942,7 +963,7 @@ mod tests {
 
     impl Readiness for Slow {
         fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            panic!("what it says is not read now")
+            Poll::Pending
         }
 
         fn poll_read_into(
@@ -1018,5 +1039,179 @@ mod tests {
         // All of it is read, and the first turn carried out, when the write fails: nothing is left to read.
         let said = wire(&[JOIN, LARGE, LARGE, LARGE, GOODBYE]);
         assert_eq!(beside_bo([said, vec![]]).await, (4, 0));
+    }
+
+    /// A client that has said goodbye and reads nothing any more.
+    struct Stuck {
+        said: VecDeque<Vec<u8>>,
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Readiness for Stuck {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.said.is_empty() {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_read_into(
+            &mut self,
+            _: &mut Context<'_>,
+            buffer: &mut Vec<u8>,
+        ) -> Poll<io::Result<usize>> {
+            let said = self.said.pop_front().unwrap_or_default();
+            buffer.extend_from_slice(&said);
+            Poll::Ready(Ok(said.len()))
+        }
+    }
+
+    // protocol.md 17.7
+    #[tokio::test]
+    async fn a_goodbye_counts_though_its_client_is_to_be_parked() {
+        let shared = shared();
+        let mut bo = let_bo_in(&shared);
+        let subscribe = ClientFrame::Subscribe {
+            channel: KIOSK,
+            filter: "#",
+            start: Start::Live,
+            policy: Policy::Park,
+        };
+        let mut said = BytesMut::from(&wire(&[subscribe, LARGE])[..]);
+        let mut wakes = Wakes::default();
+        let pinned = said.capacity();
+        bo.receive(&mut said, pinned, Duration::ZERO, &mut wakes)
+            .unwrap();
+        wakes.wait_for_nobody();
+        assert_eq!(bo.closing(), Some(Code::SLOW_CONSUMER));
+        let stream = Stuck {
+            said: VecDeque::from([wire(&[GOODBYE])]),
+        };
+        let connection = Connection::new(stream, bo, None, None, Vec::new(), shared.clone(), wakes);
+        let mut connection = Box::new(connection);
+        let ending = connection.run().await;
+        connection.finish(ending).await;
+        let status = shared.hub.status(Duration::ZERO);
+        assert_eq!(
+            (status.connected, status.parked),
+            (0, 0),
+            "its session is over"
+        );
+    }
+
+    /// A client that takes what it is sent, if slowly, and has something to say.
+    struct Busy {
+        said: VecDeque<Vec<u8>>,
+    }
+
+    impl AsyncWrite for Busy {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len().min(100 * 1024)))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Readiness for Busy {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.said.is_empty() {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_read_into(
+            &mut self,
+            _: &mut Context<'_>,
+            buffer: &mut Vec<u8>,
+        ) -> Poll<io::Result<usize>> {
+            let said = self.said.pop_front().unwrap_or_default();
+            buffer.extend_from_slice(&said);
+            Poll::Ready(Ok(said.len()))
+        }
+    }
+
+    // G14: one client can never stop another.
+    #[tokio::test]
+    async fn a_client_is_heard_though_others_publish_faster_than_it_reads() {
+        let shared = shared();
+        let bo = let_bo_in(&shared);
+        let mut wakes = Wakes::default();
+        let (token, now) = (ResumeToken([2; 32]), Duration::ZERO);
+        let mut ana = shared
+            .hub
+            .attach(&hello("ana"), identity(), token, now, &mut wakes)
+            .unwrap();
+        ana.receive(&mut BytesMut::from(&wire(&[JOIN])[..]), 0, now, &mut wakes)
+            .unwrap();
+        let enough = ClientFrame::Unsubscribe {
+            channel: KIOSK,
+            filter: "#",
+        };
+        let stream = Busy {
+            said: VecDeque::from([wire(&[enough])]),
+        };
+        let mut connection = Connection::new(
+            stream,
+            bo,
+            None,
+            None,
+            Vec::new(),
+            shared.clone(),
+            Wakes::default(),
+        );
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let news = wire(&[ClientFrame::Message(Message::Publish {
+            channel: KIOSK,
+            retain: Retain::No,
+            content: ContentType::BYTES,
+            topic: "t",
+            payload: &[0; 10 * 1024],
+        })]);
+        for round in 0..200 {
+            // Bo takes 100 KiB; ana says 300 KiB.
+            for _ in 0..30 {
+                ana.receive(&mut BytesMut::from(&news[..]), 0, now, &mut wakes)
+                    .unwrap();
+            }
+            wakes.wait_for_nobody();
+            assert!(connection.poll_send(cx).is_ok_and(|taken| taken));
+            if round < 20 {
+                // What was there at first is gone then.
+                continue;
+            }
+            assert!(connection.poll_receive(cx).is_ok());
+            if connection.stream.said.is_empty() {
+                return;
+            }
+        }
+        panic!("bo took 20 MB, and was not heard once");
     }
 }

@@ -1,11 +1,12 @@
 //! The broker as a process: sockets, tasks, and the one clock. No rule of the hub is here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use localhub_client::endpoint::{Endpoint, EndpointError};
-use localhub_protocol::{BrokerFrame, Code, Epoch, Limits};
+use localhub_protocol::{BrokerFrame, ClientId, Code, Epoch, Limits};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, watch};
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::hub::{About, Close, Hub, Settings, Wakes};
 use clock::Clock;
+use identity::ProcessWatch;
 use processes::Processes;
 use socket::{BindError, Listener, Stream};
 
@@ -76,6 +78,8 @@ struct Shared {
     alarm: Notify,
     complaints: Mutex<Complaints>,
     processes: Processes,
+    /// Who is to see the death of a process that has no connection, one at most for each session.
+    vigils: Mutex<HashMap<ClientId, AbortHandle>>,
 }
 
 /// Keeps a client that connects again and again from filling the log.
@@ -185,6 +189,7 @@ impl Broker {
     }
 
     async fn end_tasks(&self) {
+        self.shared.end_vigils();
         for task in &self.tasks {
             task.abort();
         }
@@ -198,6 +203,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        self.shared.end_vigils();
         for task in &self.tasks {
             task.abort();
         }
@@ -218,7 +224,44 @@ impl Shared {
             alarm: Notify::new(),
             complaints: Mutex::default(),
             processes: Processes::default(),
+            vigils: Mutex::default(),
         }
+    }
+
+    /// Ends a session that waits for its client, if the client's process dies in that time.
+    fn watch_over(
+        self: &Arc<Self>,
+        client: ClientId,
+        generation: u64,
+        ttl: Duration,
+        process: Arc<ProcessWatch>,
+    ) {
+        let shared = self.clone();
+        // It ends under the same lock, so it is known before.
+        let mut vigils = self.vigils.lock();
+        let vigil = tokio::spawn(async move {
+            if timeout(ttl, process.exited()).await.is_ok() {
+                let mut wakes = Wakes::default();
+                let now = shared.clock.now();
+                shared.hub.bury(client, generation, now, &mut wakes);
+                wakes.fire();
+                shared.alarm.notify_one();
+            }
+            let mut vigils = shared.vigils.lock();
+            if vigils.get(&client).map(AbortHandle::id) == tokio::task::try_id() {
+                vigils.remove(&client);
+            }
+        });
+        if let Some(earlier) = vigils.insert(client, vigil.abort_handle()) {
+            earlier.abort();
+        }
+    }
+
+    fn end_vigils(&self) {
+        self.vigils
+            .lock()
+            .drain()
+            .for_each(|(_, vigil)| vigil.abort());
     }
 
     /// Returns when the broker stops.

@@ -124,7 +124,7 @@ impl Link {
         let Some(peer) = &mut self.peer else {
             return Ok(());
         };
-        if self.stall.is_some() || peer.is_crowded() {
+        if self.stall.is_some() || peer.is_owed() {
             return Ok(());
         }
         if self.up.deliver(bytes) {
