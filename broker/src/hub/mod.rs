@@ -552,7 +552,7 @@ impl Hub {
                 return None;
             }
         };
-        session.outbox.detach();
+        session.outbox.detach(wakes);
         self.requests.set_away(session.id, true);
         let until = now + place.ttl;
         let mut alarms = Vec::new();
@@ -773,7 +773,7 @@ impl Hub {
         self.counters
             .messages_lost
             .fetch_add(totals.lost, Ordering::Relaxed);
-        outbox.clear();
+        outbox.clear(wakes);
     }
 
     /// Takes a session out of a channel, and lets the channel go if nobody would miss it.

@@ -637,13 +637,11 @@ impl Outbox {
     }
 
     /// The connection is gone: nothing of it is told any more.
-    pub(super) fn detach(&self) {
+    pub(super) fn detach(&self, wakes: &mut Wakes) {
         let mut state = self.state.lock();
         state.writer = None;
         state.absent = true;
-        let stalled = std::mem::take(&mut state.stalled);
-        drop(state);
-        stalled.into_iter().for_each(Waker::wake);
+        wakes.writers.append(&mut state.stalled);
     }
 
     /// Asks the connection to write what waits and then to end with `code`.
@@ -732,7 +730,7 @@ impl Outbox {
     }
 
     /// Forgets everything; the session is over.
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&self, wakes: &mut Wakes) {
         let mut state = self.state.lock();
         let bytes = state.bytes;
         self.refund(&mut state, bytes);
@@ -745,9 +743,7 @@ impl Outbox {
         state.latest = None;
         state.kept = state.queued;
         state.passed = state.queued;
-        let stalled = std::mem::take(&mut state.stalled);
-        drop(state);
-        stalled.into_iter().for_each(Waker::wake);
+        wakes.writers.append(&mut state.stalled);
     }
 
     fn append(&self, state: &mut State, mut entry: Entry, charge: u64, policy: Policy) {
