@@ -583,13 +583,17 @@ impl Hub {
     /// its client, nobody is left to come back to it.
     pub fn bury(&self, client: ClientId, generation: u64, now: Duration, wakes: &mut Wakes) {
         let mut registry = self.registry.lock();
-        let place = registry.sessions.get(&client);
-        let waits = place.filter(|it| it.parked.is_some() && it.session.generation() == generation);
-        if let Some(place) = waits {
+        if let Some(place) = registry.waiting(client, generation) {
             let end = End::of_session(&place.session, "died", "", false, now);
             self.closed.lock().push(end);
             self.remove(&mut registry, client, Code::PROCESS_DIED, now, wakes);
         }
+    }
+
+    /// Whether a session waits for its client since that connection ended.
+    pub fn is_away(&self, client: ClientId, generation: u64) -> bool {
+        let registry = self.registry.lock();
+        registry.waiting(client, generation).is_some()
     }
 
     /// Says that a client does not read or answer any more, or does so again.
@@ -925,6 +929,13 @@ impl Hub {
 }
 
 impl Registry {
+    /// The session that waits for its client since that connection ended, if it does.
+    fn waiting(&self, client: ClientId, generation: u64) -> Option<&Place> {
+        let place = self.sessions.get(&client)?;
+        let waits = place.parked.is_some() && place.session.generation() == generation;
+        waits.then_some(place)
+    }
+
     /// Lets a channel go if nobody would miss it; one without members stays as long as its history.
     fn let_go(&mut self, channel: &Channel, wakes: &mut Wakes) {
         let name = &channel.name;

@@ -751,6 +751,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{About, Hub, Settings, User};
+    use crate::server::VIGILS_MIN;
 
     /// The first channel of the hub.
     const KIOSK: ChannelId = ChannelId(1);
@@ -996,6 +997,31 @@ mod tests {
             panic!("it takes nothing any more, and is still believed in");
         };
         assert_eq!(close.code, Code::PING_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_death_of_a_process_whose_session_is_over() {
+        let shared = shared();
+        let mut wakes = Wakes::default();
+        let now = Duration::ZERO;
+        let process = shared.processes.watch(std::process::id());
+        for _ in 0..4 * VIGILS_MIN {
+            // Who comes takes the name of the session that waits, which ends.
+            let token = ResumeToken([1; 32]);
+            let ana = shared
+                .hub
+                .attach(&hello("ana"), identity(), token, now, &mut wakes);
+            let ana = ana.unwrap();
+            let (client, generation) = (ana.client(), ana.generation());
+            let lost = Departure::Lost(Code::CONNECTION_LOST);
+            let ttl = shared.hub.detach(ana, lost, now, &mut wakes).unwrap();
+            if let Some(process) = process.clone() {
+                shared.watch_over(client, generation, ttl, process);
+            }
+        }
+        let vigils = shared.vigils.lock().by_client.len();
+        assert!(vigils <= VIGILS_MIN, "{vigils} vigils for one session");
+        shared.end_vigils();
     }
 
     #[test]

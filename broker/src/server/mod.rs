@@ -78,9 +78,20 @@ struct Shared {
     alarm: Notify,
     complaints: Mutex<Complaints>,
     processes: Processes,
-    /// Who is to see the death of a process that has no connection, one at most for each session.
-    vigils: Mutex<HashMap<ClientId, AbortHandle>>,
+    vigils: Mutex<Vigils>,
 }
+
+/// Who is to see the death of a process that has no connection, one at most for each session.
+#[derive(Debug, Default)]
+struct Vigils {
+    /// With the connection that the session had.
+    by_client: HashMap<ClientId, (u64, AbortHandle)>,
+    /// So many may there be before those whose session does not wait any more are sorted out.
+    room: usize,
+}
+
+/// So few are not worth a look.
+const VIGILS_MIN: usize = 64;
 
 /// Keeps a client that connects again and again from filling the log.
 #[derive(Debug, Default)]
@@ -248,20 +259,32 @@ impl Shared {
                 shared.alarm.notify_one();
             }
             let mut vigils = shared.vigils.lock();
-            if vigils.get(&client).map(AbortHandle::id) == tokio::task::try_id() {
-                vigils.remove(&client);
+            let known = vigils.by_client.get(&client);
+            if known.is_some_and(|(of, _)| *of == generation) {
+                vigils.by_client.remove(&client);
             }
         });
-        if let Some(earlier) = vigils.insert(client, vigil.abort_handle()) {
+        let known = (generation, vigil.abort_handle());
+        if let Some((_, earlier)) = vigils.by_client.insert(client, known) {
             earlier.abort();
+        }
+        let Vigils { by_client, room } = &mut *vigils;
+        if by_client.len() > (*room).max(VIGILS_MIN) {
+            by_client.retain(|client, (generation, vigil)| {
+                let waits = self.hub.is_away(*client, *generation);
+                if !waits {
+                    vigil.abort();
+                }
+                waits
+            });
+            *room = 2 * by_client.len();
         }
     }
 
     fn end_vigils(&self) {
-        self.vigils
-            .lock()
-            .drain()
-            .for_each(|(_, vigil)| vigil.abort());
+        let mut vigils = self.vigils.lock();
+        let all = vigils.by_client.drain();
+        all.for_each(|(_, (_, vigil))| vigil.abort());
     }
 
     /// Returns when the broker stops.
