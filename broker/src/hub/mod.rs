@@ -50,6 +50,8 @@ mod services;
 mod session;
 mod suspects;
 mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
 mod topics;
 mod wakes;
 

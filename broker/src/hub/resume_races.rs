@@ -16,22 +16,7 @@ const ROUNDS: u64 = 200;
 const T0: ResumeToken = ResumeToken([1; 32]);
 
 fn hub() -> Arc<Hub> {
-    Hub::new(Settings {
-        limits: Limits::default(),
-        memory_bytes: 1 << 30,
-        sessions: 10,
-        channels: 10,
-        retained_topics: 10,
-        retained_bytes: 1 << 10,
-        history_messages: 10,
-        history_bytes: 1 << 10,
-        history_age: Duration::from_secs(1),
-        ttl: Duration::from_secs(120),
-        ttl_max: Duration::from_secs(120),
-        ping: Duration::from_secs(15),
-        epoch: Epoch([7; 16]),
-        about: About::default(),
-    })
+    Hub::new(testing::settings())
 }
 
 fn attach(hub: &Arc<Hub>, resume: Option<ClientId>, token: ResumeToken) -> Result<Peer, Close> {
@@ -47,15 +32,9 @@ fn attach(hub: &Arc<Hub>, resume: Option<ClientId>, token: ResumeToken) -> Resul
         }),
         ttl_ms: None,
     };
-    let identity = Identity {
-        user: User::Uid(0),
-        gid: None,
-        pid: None,
-        executable: None,
-    };
     hub.attach(
         &hello,
-        identity,
+        testing::identity(),
         token,
         Duration::ZERO,
         &mut Wakes::default(),
