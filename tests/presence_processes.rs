@@ -105,6 +105,17 @@ fn a_killed_process_leaves_its_will_and_its_cause_of_death() {
     assert_eq!(seen["cause"], "process_died", "{seen}");
 }
 
+/// The next change of that kind. On a busy machine a client may have been late with an answer before, and have
+/// come back.
+fn until_it_is(watcher: &Process, wanted: &str) -> Value {
+    loop {
+        let seen = change(watcher);
+        if seen["event"] == wanted {
+            return seen;
+        }
+    }
+}
+
 #[test]
 fn a_stopped_process_is_told_to_be_stalled_then_away_and_comes_back() {
     const NAME: &str = "a_stopped_process_is_told_to_be_stalled_then_away_and_comes_back";
@@ -117,18 +128,9 @@ fn a_stopped_process_is_told_to_be_stalled_then_away_and_comes_back() {
     assert_eq!(change(&watcher)["event"], "joined");
 
     client.signal("STOP");
-    // On a busy machine it may have been late with an answer before, and have come back.
-    let until_it_is = |wanted: &str| {
-        loop {
-            let seen = change(&watcher);
-            if seen["event"] == wanted {
-                return seen;
-            }
-        }
-    };
-    let stalled = until_it_is("stalled");
+    let stalled = until_it_is(&watcher, "stalled");
     assert_eq!(stalled["member"]["status"], "stalled");
-    let away = until_it_is("away");
+    let away = until_it_is(&watcher, "away");
     assert_eq!(away["cause"], "ping_timeout");
     let sessions = daemon.json(["sessions"]);
     assert_eq!(sessions[0]["client"]["name"], "frail");
@@ -136,7 +138,7 @@ fn a_stopped_process_is_told_to_be_stalled_then_away_and_comes_back() {
     assert!(daemon.prints(["sessions"]).contains("ping_timeout"));
 
     client.signal("CONT");
-    let back = until_it_is("back");
+    let back = until_it_is(&watcher, "back");
     assert_eq!(back["member"]["status"], "online");
 }
 
@@ -172,15 +174,12 @@ fn a_process_that_dies_while_it_is_away_is_gone() {
     let client = client(&daemon, NAME);
     assert_eq!(change(&watcher)["event"], "joined");
     client.signal("STOP");
-    while change(&watcher)["event"] != "away" {}
-    client.signal("KILL");
-    // It would wait for two minutes.
-    until("no session waits for the dead", || {
-        daemon.json(["sessions"]).is_empty()
+    until("its session waits", || {
+        !daemon.json(["sessions"]).is_empty()
     });
-    let left = change(&watcher);
-    assert_eq!(
-        (&left["event"], &left["cause"]),
-        (&"left".into(), &"process_died".into())
-    );
+    client.signal("KILL");
+    // It would wait for two minutes, and end as expired.
+    let left = until_it_is(&watcher, "left");
+    assert_eq!(left["cause"], "process_died", "{left}");
+    assert_eq!(daemon.json(["sessions"]).len(), 0);
 }
