@@ -470,9 +470,10 @@ impl Outbox {
 
     /// Whether more answers wait than it may hold.
     pub(super) fn is_flooded(&self) -> bool {
-        // Written and read by the task of its own connection.
+        // It changes under the lock, which is taken only if it was so.
         self.flooded.load(Ordering::Relaxed) && {
-            let flooded = self.state.lock().asked_bytes > self.limits.bytes;
+            let state = self.state.lock();
+            let flooded = state.asked_bytes > self.limits.bytes;
             self.flooded.store(flooded, Ordering::Relaxed);
             flooded
         }
